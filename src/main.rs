@@ -1,0 +1,3 @@
+//! ztmon's command line.
+
+fn main() {}

@@ -1,0 +1,245 @@
+//! Who moved how much: the nouns of the traffic matrix.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use crate::packet::Mac;
+use crate::time::Timestamp;
+
+/// One end of a counted packet. The order is that of every report: IPv4 before IPv6, numeric, then the pseudo-ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum End {
+    /// A client: an address in scope.
+    Addr(IpAddr),
+    /// An address out of scope, across a gateway or exit node.
+    External,
+    /// The destination of a packet to a group.
+    Multicast,
+    /// An address that came after the limit of addresses was reached.
+    Other,
+    /// The far end of a packet whose pair came after the limit of pairs was reached: the near end still counts, and
+    /// the matrix shows `other,other`. Stands on one side of a row only; such a packet makes one row for either end.
+    Beyond,
+}
+
+impl End {
+    /// Whether this is a client's address.
+    pub fn is_addr(self) -> bool {
+        matches!(self, End::Addr(_))
+    }
+}
+
+/// The address as RFC 5952 has it, or the pseudo-end's name.
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Addr(addr) => addr.fmt(f),
+            End::External => f.write_str("external"),
+            End::Multicast => f.write_str("multicast"),
+            End::Other => f.write_str("other"),
+            End::Beyond => f.write_str("beyond"),
+        }
+    }
+}
+
+impl FromStr for End {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        Ok(match s {
+            "external" => End::External,
+            "multicast" => End::Multicast,
+            "other" => End::Other,
+            "beyond" => End::Beyond,
+            _ => End::Addr(s.parse().map_err(|_| format!("'{s}' is no address"))?),
+        })
+    }
+}
+
+/// An end and the MAC it was seen behind: the MAC names the ZeroTier member that carried the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// Who.
+    pub end: End,
+    /// Behind which MAC; `None` where the link has none or where it does not matter (groups, [`End::Beyond`]).
+    pub mac: Option<Mac>,
+}
+
+/// What was counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// IP bytes.
+    pub bytes: u64,
+    /// Packets.
+    pub packets: u64,
+    /// How many of the packets were unicast and seen with their copy.
+    pub copies: u64,
+}
+
+impl Counts {
+    /// Adds `more`.
+    pub fn add(&mut self, more: Counts) {
+        self.bytes += more.bytes;
+        self.packets += more.packets;
+        self.copies += more.copies;
+    }
+}
+
+/// The times of the first and the last counted packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The earliest packet time.
+    pub first: Timestamp,
+    /// The latest packet time.
+    pub last: Timestamp,
+}
+
+impl Seen {
+    /// One packet at `time`.
+    pub fn at(time: Timestamp) -> Self {
+        Seen { first: time, last: time }
+    }
+
+    /// Both.
+    pub fn merge(&mut self, other: Seen) {
+        self.first = self.first.min(other.first);
+        self.last = self.last.max(other.last);
+    }
+}
+
+/// One entry of the traffic matrix over one interval: what one endpoint sent to another.
+///
+/// Reports are functions over rows, whether these come from a ledger in memory or from the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Who sent.
+    pub src: Endpoint,
+    /// To whom.
+    pub dst: Endpoint,
+    /// How much.
+    pub counts: Counts,
+    /// When.
+    pub seen: Seen,
+}
+
+/// What became of a frame. Every frame ends in exactly one of these; together they are all frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its packet was counted.
+    Counted,
+    /// A tee'd copy of a packet that was counted already.
+    Copy,
+    /// Neither end is a client (with `--both-ends`: not both are).
+    OutOfScope,
+    /// Something other than IP.
+    NotIp,
+    /// It says it is IP, and is cut too short or contradicts itself.
+    Malformed,
+    /// A link type that ztmon does not read.
+    UnsupportedLink,
+}
+
+impl Outcome {
+    /// All of them, in the order of every summary.
+    pub const ALL: [Outcome; 6] = [
+        Outcome::Counted,
+        Outcome::Copy,
+        Outcome::OutOfScope,
+        Outcome::NotIp,
+        Outcome::Malformed,
+        Outcome::UnsupportedLink,
+    ];
+
+    /// The name in metrics and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Counted => "counted",
+            Outcome::Copy => "copy",
+            Outcome::OutOfScope => "out_of_scope",
+            Outcome::NotIp => "not_ip",
+            Outcome::Malformed => "malformed",
+            Outcome::UnsupportedLink => "unsupported_link",
+        }
+    }
+}
+
+/// Frames by outcome, indexed by [`Outcome`] in the order of [`Outcome::ALL`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcomes([u64; 6]);
+
+impl Outcomes {
+    /// One more.
+    pub fn record(&mut self, outcome: Outcome) {
+        self.0[outcome as usize] += 1;
+    }
+
+    /// How many ended so.
+    pub fn get(&self, outcome: Outcome) -> u64 {
+        self.0[outcome as usize]
+    }
+
+    /// All frames.
+    pub fn frames(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// Adds `more`.
+    pub fn add(&mut self, more: &Outcomes) {
+        for (sum, n) in self.0.iter_mut().zip(more.0) {
+            *sum += n;
+        }
+    }
+}
+
+/// What a ledger gathered since it was last asked. Endpoints and pairs are numbered from 0 in the order in which the
+/// ledger first met them; a delta brings the new ones, its rows may speak of all.
+#[derive(Debug, Default)]
+pub struct Delta {
+    /// Endpoints met since the last delta.
+    pub endpoints: Vec<Endpoint>,
+    /// Pairs met since the last delta: the numbers of source and destination.
+    pub pairs: Vec<(u32, u32)>,
+    /// What was counted since the last delta. A pair may have several rows for one bucket.
+    pub rows: Vec<DeltaRow>,
+}
+
+/// What one pair moved in one bucket since the last delta.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeltaRow {
+    /// The number of the pair.
+    pub pair: u32,
+    /// Start of the five-minute bucket, in seconds since the epoch ([`Timestamp::bucket`]).
+    pub bucket: i64,
+    /// How much.
+    pub counts: Counts,
+    /// When.
+    pub seen: Seen,
+}
+
+/// Everything a ledger's deltas have named so far: turns their numbers back into endpoints.
+#[derive(Debug, Default)]
+pub struct Directory {
+    endpoints: Vec<Endpoint>,
+    pairs: Vec<(u32, u32)>,
+}
+
+impl Directory {
+    /// Takes in what is new in `delta`.
+    pub fn extend(&mut self, delta: &Delta) {
+        self.endpoints.extend_from_slice(&delta.endpoints);
+        self.pairs.extend_from_slice(&delta.pairs);
+    }
+
+    /// Source and destination of a pair, by its number.
+    pub fn pair(&self, pair: u32) -> (Endpoint, Endpoint) {
+        let (src, dst) = self.pairs[pair as usize];
+        (self.endpoints[src as usize], self.endpoints[dst as usize])
+    }
+
+    /// The row with its endpoints in full.
+    pub fn row(&self, row: &DeltaRow) -> Row {
+        let (src, dst) = self.pair(row.pair);
+        Row { src, dst, counts: row.counts, seen: row.seen }
+    }
+}
