@@ -1,7 +1,10 @@
 //! ztmon: how much traffic every client of a ZeroTier network moves.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod capture;
 pub mod frame;
+pub mod meter;
 pub mod packet;
+pub mod parse;
 pub mod time;
 pub mod traffic;

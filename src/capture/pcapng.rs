@@ -1,0 +1,223 @@
+//! The pcapng file format (<https://datatracker.ietf.org/doc/draft-ietf-opsawg-pcapng/>).
+//!
+//! Ours, because the rules of what is damage and what stands are: pcap-file refuses a whole file for an option that
+//! lies about its length, and has no bound on a block's size. It is the tests' second opinion.
+
+use super::file::{Damage, Record};
+use super::input::Input;
+use super::max_captured_len;
+use crate::frame::LinkType;
+use crate::time::{SECOND, Timestamp};
+
+const SECTION_HEADER: u32 = 0x0a0d_0d0a;
+const INTERFACE: u32 = 1;
+const OBSOLETE_PACKET: u32 = 2;
+const SIMPLE_PACKET: u32 = 3;
+const ENHANCED_PACKET: u32 = 6;
+
+const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
+/// A block's type and length, before its body.
+const HEAD_LEN: usize = 8;
+/// A block without a body: its type and its length, twice.
+const MIN_BLOCK_LEN: usize = 12;
+const MIN_SECTION_LEN: usize = 28;
+/// The longest block that is believed: libpcap's limit.
+const MAX_BLOCK_LEN: usize = 16 << 20;
+
+const OPTION_TSRESOL: u16 = 9;
+const OPTION_TSOFFSET: u16 = 14;
+
+/// The section that is being read: its byte order and interfaces.
+pub(super) struct Pcapng {
+    big_endian: bool,
+    interfaces: Vec<Interface>,
+}
+
+struct Interface {
+    link: LinkType,
+    snaplen: u32,
+    resolution: Resolution,
+    /// Seconds to be added to every time.
+    offset: i64,
+}
+
+/// The unit of an interface's stamps: 10⁻ⁿ or 2⁻ⁿ seconds.
+#[derive(Clone, Copy)]
+enum Resolution {
+    Decimal(u32),
+    Binary(u32),
+}
+
+impl Pcapng {
+    /// Whether these four bytes start such a file.
+    pub(super) fn has_magic(magic: &[u8]) -> bool {
+        magic == SECTION_HEADER.to_be_bytes()
+    }
+
+    /// Reads the first section header; `None` if it is none.
+    pub(super) fn open(input: &mut Input) -> Option<Self> {
+        let mut section = Pcapng { big_endian: false, interfaces: Vec::new() };
+        let (_, len) = section.block(input).ok()??;
+        input.consume(len);
+        Some(section)
+    }
+
+    /// The next packet's record; `None` at the end. The record's bytes stay in the input's window.
+    pub(super) fn next(&mut self, input: &mut Input) -> Result<Option<Record>, Damage> {
+        loop {
+            let Some((kind, len)) = self.block(input)? else { return Ok(None) };
+            let body = input.peeked(HEAD_LEN, len - MIN_BLOCK_LEN);
+            let record = match kind {
+                INTERFACE => {
+                    let interface = self.interface(body)?;
+                    self.interfaces.push(interface);
+                    None
+                }
+                ENHANCED_PACKET => Some(self.stamped_packet(body, self.word(body, 0))?),
+                OBSOLETE_PACKET => Some(self.stamped_packet(body, u32::from(self.half(body, 0)))?),
+                SIMPLE_PACKET => Some(self.simple_packet(body)?),
+                _ => None,
+            };
+            match record {
+                Some(record) => return Ok(Some(Record { len, ..record })),
+                None => input.consume(len),
+            }
+        }
+    }
+
+    /// Brings the next block into the window and checks its frame: its type and whole length; `None` at the end.
+    /// A section header starts the next section here, because only it tells how to read its own length.
+    fn block(&mut self, input: &mut Input) -> Result<Option<(u32, usize)>, Damage> {
+        let head = input.peek(MIN_BLOCK_LEN);
+        if head.is_empty() {
+            return Ok(None);
+        }
+        if head.len() < MIN_BLOCK_LEN {
+            return Err(Damage::Ends("a block"));
+        }
+        let is_section = head.starts_with(&SECTION_HEADER.to_be_bytes());
+        if is_section {
+            self.big_endian = match [head[8], head[9], head[10], head[11]] {
+                magic if u32::from_be_bytes(magic) == BYTE_ORDER_MAGIC => true,
+                magic if u32::from_le_bytes(magic) == BYTE_ORDER_MAGIC => false,
+                _ => return Err(Damage::Block("a section header's byte-order magic is wrong")),
+            };
+        }
+        let (kind, len) = (self.word(head, 0), self.word(head, 4) as usize);
+        let fixed = match kind {
+            SECTION_HEADER => MIN_SECTION_LEN - MIN_BLOCK_LEN,
+            INTERFACE => 8,
+            ENHANCED_PACKET | OBSOLETE_PACKET => 20,
+            SIMPLE_PACKET => 4,
+            _ => 0,
+        };
+        if len < MIN_BLOCK_LEN + fixed || len % 4 != 0 || len > MAX_BLOCK_LEN {
+            return Err(Damage::BlockLen(len as u32));
+        }
+        let block = input.peek(len);
+        if block.len() < len {
+            return Err(Damage::Ends("a block"));
+        }
+        if self.word(block, len - 4) as usize != len {
+            return Err(Damage::Block("a block's two lengths differ"));
+        }
+        if is_section {
+            if self.half(block, 12) != 1 {
+                return Err(Damage::Block("a section header's version is not 1"));
+            }
+            self.interfaces.clear();
+        }
+        Ok(Some((kind, len)))
+    }
+
+    fn interface(&self, body: &[u8]) -> Result<Interface, Damage> {
+        let mut interface = Interface {
+            link: LinkType::from_file(u32::from(self.half(body, 0))),
+            snaplen: self.word(body, 4),
+            resolution: Resolution::Decimal(6),
+            offset: 0,
+        };
+        let mut options = &body[8..];
+        // An option that says it is longer than what is left lies, and so may all behind it.
+        while let [_, _, _, _, rest @ ..] = options {
+            let (code, len) = (self.half(options, 0), usize::from(self.half(options, 2)));
+            let Some(value) = rest.get(..len) else { break };
+            match (code, value) {
+                (0, _) => break,
+                (OPTION_TSRESOL, &[unit]) if unit & 0x80 == 0 => {
+                    interface.resolution = Resolution::Decimal(u32::from(unit))
+                }
+                (OPTION_TSRESOL, &[unit]) => interface.resolution = Resolution::Binary(u32::from(unit & 0x7f)),
+                (OPTION_TSOFFSET, value) => {
+                    if let Ok(value) = value.try_into() {
+                        interface.offset =
+                            if self.big_endian { i64::from_be_bytes(value) } else { i64::from_le_bytes(value) };
+                    }
+                }
+                _ => (),
+            }
+            options = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+        }
+        Ok(interface)
+    }
+
+    /// Enhanced and obsolete packet blocks differ in where the interface stands; the rest is alike.
+    fn stamped_packet(&self, body: &[u8], interface: u32) -> Result<Record, Damage> {
+        let interface = self.interfaces.get(interface as usize).ok_or(Damage::Interface(interface))?;
+        let stamp = u64::from(self.word(body, 4)) << 32 | u64::from(self.word(body, 8));
+        let captured_len = self.word(body, 12);
+        if captured_len > max_captured_len(interface.link) || captured_len as usize > body.len() - 20 {
+            return Err(Damage::CapturedLen(captured_len));
+        }
+        Ok(Record {
+            time: interface.time(stamp),
+            link: interface.link,
+            original_len: self.word(body, 16),
+            skip: HEAD_LEN + 20,
+            captured_len: captured_len as usize,
+            len: 0,
+        })
+    }
+
+    fn simple_packet(&self, body: &[u8]) -> Result<Record, Damage> {
+        let interface = self.interfaces.first().ok_or(Damage::Interface(0))?;
+        let original_len = self.word(body, 0);
+        let snaplen = if interface.snaplen == 0 { u32::MAX } else { interface.snaplen };
+        let captured_len = (original_len.min(snaplen) as usize).min(body.len() - 4);
+        if captured_len > max_captured_len(interface.link) as usize {
+            return Err(Damage::CapturedLen(captured_len as u32));
+        }
+        Ok(Record {
+            time: interface.time(0),
+            link: interface.link,
+            original_len,
+            skip: HEAD_LEN + 4,
+            captured_len,
+            len: 0,
+        })
+    }
+
+    fn word(&self, bytes: &[u8], at: usize) -> u32 {
+        let word = [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
+        if self.big_endian { u32::from_be_bytes(word) } else { u32::from_le_bytes(word) }
+    }
+
+    fn half(&self, bytes: &[u8], at: usize) -> u16 {
+        let half = [bytes[at], bytes[at + 1]];
+        if self.big_endian { u16::from_be_bytes(half) } else { u16::from_le_bytes(half) }
+    }
+}
+
+impl Interface {
+    /// The time of a stamp, rounded down to the nanosecond.
+    fn time(&self, stamp: u64) -> Timestamp {
+        let stamp = u128::from(stamp);
+        let nanos = match self.resolution {
+            Resolution::Decimal(digits @ ..=9) => stamp * 10_u128.pow(9 - digits),
+            // Beyond 10³⁸ a stamp of 64 bits is less than a nanosecond.
+            Resolution::Decimal(digits) => 10_u128.checked_pow(digits - 9).map_or(0, |unit| stamp / unit),
+            Resolution::Binary(bits) => (stamp * SECOND as u128) >> bits,
+        };
+        Timestamp(nanos as i128 + i128::from(self.offset) * SECOND)
+    }
+}

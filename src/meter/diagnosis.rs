@@ -1,0 +1,221 @@
+//! What the copies say about the capture itself.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+
+use super::ledger::Pair;
+use super::{Settings, Stats, Tee};
+use crate::packet::Mac;
+
+/// Below so many unicast packets in scope nothing is said about the settings.
+const ENOUGH: u64 = 1_000;
+
+/// Lengths at which frames were cut.
+#[derive(Debug, Default)]
+pub(super) struct Cuts {
+    at_rule: u64,
+    elsewhere: HashMap<usize, u64>,
+    ipv4_too_short: u64,
+    ipv6_too_short: u64,
+    shortest: Option<usize>,
+}
+
+impl Cuts {
+    /// A packet in scope of which `len` bytes of Ethernet payload were captured, and not all.
+    pub(super) fn record(&mut self, len: usize, rule: u16) {
+        if len == usize::from(rule) {
+            self.at_rule += 1;
+        } else {
+            *self.elsewhere.entry(len).or_default() += 1;
+        }
+    }
+
+    /// A packet that was cut before its addresses end.
+    pub(super) fn before_addresses(&mut self, len: usize, ipv6: bool) {
+        *if ipv6 { &mut self.ipv6_too_short } else { &mut self.ipv4_too_short } += 1;
+        self.shortest = Some(self.shortest.map_or(len, |shortest| shortest.min(len)));
+    }
+
+    /// The commonest length other than the rule's, if over 90 % of the cut frames have another than the rule's.
+    fn another_length(&self) -> Option<usize> {
+        let elsewhere: u64 = self.elsewhere.values().sum();
+        if elsewhere * 10 <= (elsewhere + self.at_rule) * 9 {
+            return None;
+        }
+        self.elsewhere.iter().max_by_key(|&(&len, &count)| (count, std::cmp::Reverse(len))).map(|(&len, _)| len)
+    }
+}
+
+/// How complete a capture is, by its copies.
+///
+/// Each packet between two members arrives twice if the rule is two-sided and no copy is lost. With a share p of the
+/// copies lost, p² of the packets are lost with both of theirs (capture-recapture). Packets that the receiver never
+/// got are singles too, so p overstates the loss of copies; an overloaded observer loses both copies together, so
+/// p² understates it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Diagnosis {
+    /// Packets seen with their copy.
+    pub pairs: u64,
+    /// Packets whose window passed without one, of members that tee.
+    pub singles: u64,
+    /// Packets whose window has not passed.
+    pub pending: u64,
+    /// Singles from or to a MAC that is in no pair at all.
+    pub apart: Vec<Apart>,
+    /// What does not fit together.
+    pub warnings: Vec<Warning>,
+}
+
+/// Singles that say nothing about loss, because one end never has copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Apart {
+    /// The MAC that is in no pair.
+    pub mac: Mac,
+    /// Packets from or to it.
+    pub singles: u64,
+    /// Its packets came whole: it is the observer's own. Otherwise it is a member that does not tee.
+    pub observer: bool,
+}
+
+/// Something about the capture that contradicts the settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Warning {
+    /// `--tee both`, and hardly a packet has a copy.
+    HardlyPaired {
+        /// Paired frames in a thousand.
+        per_mille: u64,
+    },
+    /// `--tee one`, and most packets have a copy.
+    MostlyPaired {
+        /// Paired frames in a thousand.
+        per_mille: u64,
+    },
+    /// Frames were cut at another length than `--tee-bytes`.
+    OtherLength {
+        /// Bytes of Ethernet payload in most of them.
+        len: usize,
+        /// `--tee-bytes`.
+        rule: u16,
+    },
+    /// Frames end before the addresses do.
+    TooShort {
+        /// How many IPv4 packets.
+        ipv4: u64,
+        /// How many IPv6 packets.
+        ipv6: u64,
+        /// Bytes of Ethernet payload in the shortest of them.
+        len: usize,
+    },
+}
+
+impl Diagnosis {
+    pub(super) fn new<'a>(
+        settings: &Settings,
+        stats: &Stats,
+        pending: u64,
+        pairs: impl Iterator<Item = (&'a Pair, Option<Mac>, Option<Mac>)> + Clone,
+        cuts: &Cuts,
+        shadow: (u64, u64),
+    ) -> Self {
+        let apart = apart(pairs, settings.observer);
+        let singles = stats.singles - apart.iter().map(|apart| apart.singles).sum::<u64>();
+        let mut warnings = Vec::new();
+        let per_mille = |pairs: u64, frames: u64| (2 * pairs * 1000).checked_div(frames);
+        if stats.unicast >= ENOUGH {
+            match (settings.tee, per_mille(stats.pairs, stats.unicast), per_mille(shadow.0, shadow.1)) {
+                (Tee::Both, Some(per_mille @ ..100), _) => warnings.push(Warning::HardlyPaired { per_mille }),
+                (Tee::One, _, Some(per_mille @ 501..)) => warnings.push(Warning::MostlyPaired { per_mille }),
+                _ => (),
+            }
+            if let (true, Some(len)) = (settings.tee != Tee::None, cuts.another_length()) {
+                warnings.push(Warning::OtherLength { len, rule: settings.tee_bytes });
+            }
+        }
+        if let Some(len) = cuts.shortest {
+            warnings.push(Warning::TooShort { ipv4: cuts.ipv4_too_short, ipv6: cuts.ipv6_too_short, len });
+        }
+        Diagnosis { pairs: stats.pairs, singles, pending, apart, warnings }
+    }
+
+    /// The estimated share of packets of which no copy arrived: p² with p = singles / (2·pairs + singles).
+    pub fn missed_share(&self) -> f64 {
+        let seen = 2 * self.pairs + self.singles;
+        if seen == 0 { 0.0 } else { (self.singles as f64 / seen as f64).powi(2) }
+    }
+}
+
+/// Attributes singles to MACs that are in no pair; where both ends are such, to the one with more of them.
+fn apart<'a>(
+    pairs: impl Iterator<Item = (&'a Pair, Option<Mac>, Option<Mac>)> + Clone,
+    observer: Option<Mac>,
+) -> Vec<Apart> {
+    let paired: HashSet<Mac> =
+        pairs.clone().filter(|(pair, ..)| pair.copies > 0).flat_map(|(_, src, dst)| [src, dst]).flatten().collect();
+    let candidates = |src: Option<Mac>, dst: Option<Mac>| {
+        [src, dst].into_iter().flatten().filter(|mac| !paired.contains(mac) && Some(*mac) != observer)
+    };
+    let lonely = pairs.filter(|(pair, ..)| pair.singles > 0);
+    let mut sums: HashMap<Mac, u64> = HashMap::new();
+    for (pair, src, dst) in lonely.clone() {
+        for mac in candidates(src, dst) {
+            *sums.entry(mac).or_default() += pair.singles;
+        }
+    }
+    let mut found: BTreeMap<Mac, Apart> = BTreeMap::new();
+    for (pair, src, dst) in lonely {
+        let most = candidates(src, dst).max_by_key(|mac| (sums.get(mac).copied(), std::cmp::Reverse(*mac)));
+        if let Some(mac) = most {
+            let apart = found.entry(mac).or_insert(Apart { mac, singles: 0, observer: false });
+            apart.singles += pair.singles;
+            apart.observer |= pair.whole;
+        }
+    }
+    let mut found: Vec<Apart> = found.into_values().collect();
+    found.sort_by_key(|apart| (std::cmp::Reverse(apart.singles), apart.mac));
+    found
+}
+
+impl fmt::Display for Apart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Apart { mac, singles, observer } = self;
+        write!(f, "{singles} singles are from or to {mac}, which is in no pair: ")?;
+        if *observer {
+            write!(f, "the observer's own traffic; give --observer-mac {mac}")
+        } else {
+            f.write_str("a member that sends no copies, or the observer itself")
+        }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = |per_mille: &u64| format!("{}.{} %", per_mille / 10, per_mille % 10);
+        match self {
+            Warning::HardlyPaired { per_mille } => write!(
+                f,
+                "only {} of the unicast packets have a copy: if the rule is one-sided give --tee one, if this is no tee --tee none",
+                percent(per_mille)
+            ),
+            Warning::MostlyPaired { per_mille } => write!(
+                f,
+                "{} of the unicast packets have a copy, so each counts twice: if the rule is two-sided give --tee both",
+                percent(per_mille)
+            ),
+            Warning::OtherLength { len, rule } => write!(
+                f,
+                "frames are cut at {len} bytes and not at {rule}, so copies may not match: give --tee-bytes {len}, if that is the rule's length"
+            ),
+            Warning::TooShort { ipv4, ipv6, len } => {
+                let which = match (ipv4, ipv6) {
+                    (ipv4, 0) => format!("{ipv4} IPv4 packets were"),
+                    (0, ipv6) => format!("{ipv6} IPv6 packets were"),
+                    (ipv4, ipv6) => format!("{ipv4} IPv4 and {ipv6} IPv6 packets were"),
+                };
+                write!(
+                    f,
+                    "{which} cut at {len} bytes, before the addresses end, and could not be counted: a tee rule needs 20 bytes for IPv4 and 40 for IPv6"
+                )
+            }
+        }
+    }
+}

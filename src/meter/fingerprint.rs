@@ -1,0 +1,82 @@
+//! Sixty-four bits that stand for a packet's bytes.
+
+/// The longest key in bytes: what a tee rule's 16-bit length field can ask for.
+const MAX_KEY_LEN: usize = u16::MAX as usize;
+
+/// A keyed hash over packet bytes.
+///
+/// NH, the inner function of UMAC (RFC 4418, section 5.2), over 64-bit words, then one more keyed multiplication to
+/// fold 128 bits into 64. For any two different inputs that were chosen without knowing the key, the chance that
+/// they agree is about 2⁻⁶³: no client can craft packets that are taken for each other's copies.
+#[derive(Debug)]
+pub(super) struct Fingerprint {
+    words: Vec<u64>,
+    fold: u64,
+}
+
+impl Fingerprint {
+    /// A function whose key grows out of `seed`, for inputs of at most `max_len` bytes.
+    pub(super) fn new(seed: u64, max_len: usize) -> Self {
+        let mut state = seed;
+        let mut next = || {
+            // SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014.
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        };
+        let pairs = max_len.min(MAX_KEY_LEN).div_ceil(16) + 1;
+        Fingerprint { fold: next() | 1, words: (0..2 * pairs).map(|_| next()).collect() }
+    }
+
+    /// The fingerprint of `bytes`; never 0. Bytes beyond the length given to [`Fingerprint::new`] do not take part.
+    pub(super) fn of(&self, bytes: &[u8]) -> u64 {
+        let mut sum = u128::from(bytes.len() as u64) << 64;
+        let (blocks, tail) = bytes.as_chunks::<16>();
+        let mut keys = self.words.as_chunks::<2>().0.iter();
+        for (block, key) in blocks.iter().zip(keys.by_ref()) {
+            sum = sum.wrapping_add(multiply(block, key));
+        }
+        if let (false, Some(key)) = (tail.is_empty(), keys.next()) {
+            let mut block = [0; 16];
+            block[..tail.len()].copy_from_slice(tail);
+            sum = sum.wrapping_add(multiply(&block, key));
+        }
+        let folded = u128::from(sum as u64 ^ self.fold) * u128::from((sum >> 64) as u64 ^ self.fold.rotate_left(32));
+        ((folded >> 64) as u64 ^ folded as u64) | 1
+    }
+}
+
+/// One step of NH: (a + k₀)·(b + k₁) over the two words of a block.
+fn multiply(block: &[u8; 16], key: &[u64; 2]) -> u128 {
+    let block = u128::from_le_bytes(*block);
+    let (a, b) = (block as u64, (block >> 64) as u64);
+    u128::from(a.wrapping_add(key[0])) * u128::from(b.wrapping_add(key[1]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn different_bytes_differ_and_equal_bytes_agree() {
+        let fingerprint = Fingerprint::new(7, 128);
+        let mut seen = HashSet::new();
+        for len in 0..=128 {
+            for at in 0..len.max(1) {
+                let mut bytes = vec![0; len];
+                if len > 0 {
+                    bytes[at] = 1;
+                }
+                assert!(seen.insert(fingerprint.of(&bytes)), "{len} {at}");
+                assert_eq!(fingerprint.of(&bytes), fingerprint.of(&bytes.clone()));
+            }
+        }
+    }
+
+    #[test]
+    fn the_key_decides() {
+        assert_ne!(Fingerprint::new(1, 64).of(b"packet"), Fingerprint::new(2, 64).of(b"packet"));
+    }
+}

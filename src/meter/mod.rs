@@ -1,0 +1,302 @@
+//! Frames in, traffic matrix and outcomes out.
+//!
+//! The meter reads no clock, opens nothing and takes no lock: the same frames give the same numbers, always. Time comes
+//! in with the frames.
+
+mod diagnosis;
+mod fingerprint;
+mod ledger;
+mod pairing;
+mod scope;
+
+pub use diagnosis::{Apart, Diagnosis, Warning};
+pub use ledger::Limits;
+pub use scope::{Cidr, Scope};
+
+use diagnosis::Cuts;
+use fingerprint::Fingerprint;
+use ledger::{Flow, FlowKey, Ledger};
+use pairing::Table;
+
+use crate::frame::Frame;
+use crate::packet::{Mac, Packet};
+use crate::parse::{self, Reject};
+use crate::time::{Span, Timestamp};
+use crate::traffic::{Delta, Outcome, Outcomes};
+
+/// Which copies of a packet arrive at the observer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tee {
+    /// The sender's and the receiver's: every unicast packet arrives twice.
+    #[default]
+    Both,
+    /// One side's: a unicast packet arrives once, one to a group once per receiver.
+    One,
+    /// The capture is not from a tee rule: every packet arrives once.
+    None,
+}
+
+/// What to count and how.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which copies arrive.
+    pub tee: Tee,
+    /// The tee rule's length in bytes of Ethernet payload.
+    pub tee_bytes: u16,
+    /// How far apart two copies may be.
+    pub window: Span,
+    /// Whose addresses are clients.
+    pub scope: Scope,
+    /// Count a packet only if both its ends are clients.
+    pub both_ends: bool,
+    /// The observer's own MAC, if known: its traffic is not tee'd.
+    pub observer: Option<Mac>,
+    /// How much is told apart.
+    pub limits: Limits,
+    /// Key of the packets' fingerprints: random where clients must not be able to predict it.
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            tee: Tee::default(),
+            tee_bytes: 128,
+            window: Span::seconds(2),
+            scope: Scope::default(),
+            both_ends: false,
+            observer: None,
+            limits: Limits::default(),
+            seed: 0,
+        }
+    }
+}
+
+/// What the meter has seen since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Frames by outcome.
+    pub outcomes: Outcomes,
+    /// Unicast packets that were seen with their copy.
+    pub pairs: u64,
+    /// Unicast packets whose window passed without a copy. Neither groups nor the observer's own traffic.
+    pub singles: u64,
+    /// Unicast frames with packets in scope, the observer's own left out.
+    pub unicast: u64,
+    /// Unicast frames between two other nodes: there are some only while a tee rule is at work.
+    pub teed: u64,
+    /// Packets that could not be remembered until their copy, because too many waited.
+    pub overflows: u64,
+    /// The latest frame's time, or rather the latest time any frame had.
+    pub latest: Option<Timestamp>,
+}
+
+/// One key in so many is paired in the shadow under `--tee one`.
+const SHADOW_SHARE: u64 = 64;
+
+/// Counts the packets of one device or of one history of files.
+pub struct Meter {
+    settings: Settings,
+    fingerprint: Fingerprint,
+    unicast: Table,
+    groups: Table,
+    ledger: Ledger,
+    stats: Stats,
+    cuts: Cuts,
+    shadow: Shadow,
+}
+
+/// Pairs that a one-sided rule should not bring, looked for among a sample of the keys.
+struct Shadow {
+    table: Table,
+    frames: u64,
+    pairs: u64,
+}
+
+impl Meter {
+    /// A meter that has seen nothing.
+    pub fn new(settings: Settings) -> Self {
+        Meter {
+            fingerprint: Fingerprint::new(settings.seed, usize::from(settings.tee_bytes)),
+            unicast: Table::new(settings.window),
+            groups: Table::new(settings.window),
+            ledger: Ledger::new(settings.limits, settings.scope.clone(), settings.both_ends),
+            stats: Stats::default(),
+            cuts: Cuts::default(),
+            shadow: Shadow { table: Table::new(settings.window), frames: 0, pairs: 0 },
+            settings,
+        }
+    }
+
+    /// Takes one frame in.
+    pub fn frame(&mut self, frame: &Frame<'_>) -> Outcome {
+        self.advance(frame.time);
+        let outcome = match parse::packet(frame) {
+            Ok(packet) => self.packet(&packet, frame.time),
+            Err(reject) => {
+                if let Reject::CutShort { captured_len, ipv6 } = reject {
+                    self.cuts.before_addresses(captured_len, ipv6);
+                }
+                reject.outcome()
+            }
+        };
+        self.stats.outcomes.record(outcome);
+        outcome
+    }
+
+    /// Tells the meter what time it is, when no frame has. Packets whose window has passed become singles.
+    pub fn advance(&mut self, time: Timestamp) {
+        if self.stats.latest.is_some_and(|latest| time <= latest) {
+            return;
+        }
+        self.stats.latest = Some(time);
+        let Meter { unicast, groups, shadow, ledger, stats, .. } = self;
+        unicast.advance(time, &mut |pair| single(ledger, stats, pair));
+        groups.advance(time, &mut |_| ());
+        shadow.table.advance(time, &mut |_| ());
+    }
+
+    /// Changes the observer's own MAC: a device may come back with another.
+    pub fn set_observer(&mut self, mac: Option<Mac>) {
+        self.settings.observer = mac;
+    }
+
+    /// Rows that the next delta would have.
+    pub fn rows(&self) -> usize {
+        self.ledger.rows()
+    }
+
+    /// Hands over what was counted since the last time.
+    pub fn take(&mut self) -> Delta {
+        self.ledger.take()
+    }
+
+    /// What has been seen, singles up to the latest time included.
+    pub fn stats(&mut self) -> Stats {
+        let Meter { unicast, ledger, stats, .. } = self;
+        unicast.sweep_all(&mut |pair| single(ledger, stats, pair));
+        Stats { overflows: self.unicast.overflows() + self.groups.overflows(), ..self.stats }
+    }
+
+    /// What the copies say about the capture: what was missed, and whether the settings fit it.
+    pub fn diagnosis(&mut self) -> Diagnosis {
+        let stats = self.stats();
+        let pending = self.unicast.len() as u64;
+        let shadow = (self.shadow.pairs, self.shadow.frames);
+        Diagnosis::new(&self.settings, &stats, pending, self.ledger.pairs(), &self.cuts, shadow)
+    }
+
+    fn packet(&mut self, packet: &Packet<'_>, time: Timestamp) -> Outcome {
+        let own = packet.macs.is_some_and(|(src, dst)| {
+            self.settings.observer.is_some_and(|observer| src == observer || dst == observer)
+        });
+        if !packet.to_group && !own && packet.macs.is_some() {
+            self.stats.teed += 1;
+        }
+        let key = FlowKey::of(packet);
+        let flow = match self.ledger.flow(&key) {
+            Some(flow) => Some(flow),
+            None if self.ledger.in_scope(packet) => None,
+            None => Some(self.ledger.ignore(key)),
+        };
+        if flow == Some(Flow::OutOfScope) {
+            return Outcome::OutOfScope;
+        }
+        if packet.is_cut() {
+            self.cuts.record(packet.captured_len, self.settings.tee_bytes);
+        }
+        let wait = match self.copy_of(packet, own, time) {
+            Sighting::Copy => return Outcome::Copy,
+            Sighting::First(wait) => wait,
+        };
+        // Only a packet that counts may name new ends.
+        let flow = flow.unwrap_or_else(|| self.ledger.open(key, packet));
+        if let Flow::Counted(pair, second) = flow {
+            self.ledger.count(pair, second, packet.len, time);
+            let whole = packet.captured_len > usize::from(self.settings.tee_bytes);
+            if whole && !packet.to_group {
+                self.ledger.pair_mut(pair).whole = true;
+            }
+            self.remember(wait, time, pair);
+        }
+        Outcome::Counted
+    }
+
+    /// Whether the packet is a copy of one that was counted; if not, where it has to wait for its own.
+    fn copy_of(&mut self, packet: &Packet<'_>, own: bool, time: Timestamp) -> Sighting {
+        let tee = self.settings.tee;
+        if !packet.to_group && !own {
+            self.stats.unicast += 1;
+        }
+        if tee == Tee::None || (own && !packet.to_group) {
+            return Sighting::First(None);
+        }
+        let rule_len = usize::from(self.settings.tee_bytes).saturating_sub(packet.tag_bytes);
+        let fingerprint = self.fingerprint.of(&packet.bytes[..packet.bytes.len().min(rule_len)]);
+        if packet.to_group {
+            return match self.groups.find(fingerprint, time) {
+                Some(_) => Sighting::Copy,
+                None => Sighting::First(Some(Wait::Group(fingerprint))),
+            };
+        }
+        if tee == Tee::One {
+            self.shadow.look(fingerprint, time);
+            return Sighting::First(None);
+        }
+        match self.unicast.find(fingerprint, time) {
+            Some(twin) => {
+                self.unicast.remove(fingerprint);
+                self.ledger.copied(twin.pair, twin.time);
+                self.stats.pairs += 1;
+                Sighting::Copy
+            }
+            None => Sighting::First(Some(Wait::Unicast(fingerprint))),
+        }
+    }
+
+    fn remember(&mut self, wait: Option<Wait>, time: Timestamp, pair: u32) {
+        let Meter { unicast, groups, ledger, stats, .. } = self;
+        match wait {
+            Some(Wait::Unicast(fingerprint)) => {
+                unicast.insert(fingerprint, time, pair, &mut |pair| single(ledger, stats, pair));
+            }
+            Some(Wait::Group(fingerprint)) => groups.insert(fingerprint, time, pair, &mut |_| ()),
+            None => (),
+        }
+    }
+}
+
+/// What a look for the packet's copy found.
+enum Sighting {
+    Copy,
+    First(Option<Wait>),
+}
+
+/// Where a packet waits for its copy. Groups and unicast are remembered apart.
+enum Wait {
+    Unicast(u64),
+    Group(u64),
+}
+
+fn single(ledger: &mut Ledger, stats: &mut Stats, pair: u32) {
+    ledger.pair_mut(pair).singles += 1;
+    stats.singles += 1;
+}
+
+impl Shadow {
+    fn look(&mut self, fingerprint: u64, time: Timestamp) {
+        if !(fingerprint >> 1).is_multiple_of(SHADOW_SHARE) {
+            return;
+        }
+        self.frames += 1;
+        if self.table.find(fingerprint, time).is_some() {
+            self.table.remove(fingerprint);
+            self.pairs += 1;
+        } else {
+            self.table.insert(fingerprint, time, 0, &mut |_| ());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
