@@ -1,0 +1,80 @@
+//! JSON: `{"rows":[…],"summary":…}` and a newline. Rows are written one by one, never held as a document.
+
+use std::io::{self, Write};
+
+use serde_json::Value;
+
+use super::Report;
+use super::record::Cell;
+
+pub(super) fn write(out: &mut dyn Write, report: &Report, summary: &Value) -> io::Result<()> {
+    let columns = report.columns();
+    out.write_all(b"{\"rows\":[")?;
+    for (i, cells) in report.records().enumerate() {
+        out.write_all(if i > 0 { b",{" } else { b"{" })?;
+        for (j, (name, cell)) in columns.iter().zip(&cells).enumerate() {
+            // The names need no escapes.
+            write!(out, "{}\"{name}\":", if j > 0 { "," } else { "" })?;
+            match cell {
+                Cell::Number(number) => write!(out, "{number}")?,
+                _ => serde_json::to_writer(&mut *out, &cell.to_string())?,
+            }
+        }
+        out.write_all(b"}")?;
+    }
+    out.write_all(b"],\"summary\":")?;
+    serde_json::to_writer(&mut *out, summary)?;
+    out.write_all(b"}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{address_sample, pair_sample, printed, row};
+    use super::super::{Builder, By, Format, Sort};
+    use super::*;
+
+    #[test]
+    fn by_address() {
+        assert_eq!(
+            printed(&address_sample(), Format::Json),
+            concat!(
+                r#"{"rows":[{"addr":"10.0.0.1","sent_bytes":1500,"received_bytes":40,"sent_packets":2,"#,
+                r#""received_packets":1,"first_seen":"1970-01-01T00:00:01Z","last_seen":"1970-01-01T00:00:04Z"},"#,
+                r#"{"addr":"fd00::2","sent_bytes":40,"received_bytes":1000,"sent_packets":1,"#,
+                r#""received_packets":1,"first_seen":"1970-01-01T00:00:01Z","last_seen":"1970-01-01T00:00:03.5Z"},"#,
+                r#"{"addr":"external","sent_bytes":0,"received_bytes":500,"sent_packets":0,"#,
+                r#""received_packets":1,"first_seen":"1970-01-01T00:00:04Z","last_seen":"1970-01-01T00:00:04Z"}],"#,
+                r#""summary":{"frames":3,"damaged":false}}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn by_pair_has_the_columns_of_the_csv() {
+        let json: Value = serde_json::from_str(&printed(&pair_sample(), Format::Json)).unwrap();
+        let second: Vec<_> = json["rows"][1].as_object().unwrap().iter().map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!(
+            second.join(" "),
+            r#"src="10.0.0.1" dst="external" bytes=500 packets=1 "#.to_owned()
+                + r#"first_seen="1970-01-01T00:00:04Z" last_seen="1970-01-01T00:00:04Z""#
+        );
+    }
+
+    #[test]
+    fn no_rows() {
+        let empty = Builder::new(By::Address).finish(Sort::Total, None);
+        assert_eq!(printed(&empty, Format::Json), "{\"rows\":[],\"summary\":{\"frames\":3,\"damaged\":false}}\n");
+    }
+
+    #[test]
+    fn names_are_escaped_and_numbers_exact() {
+        let mut builder = Builder::new(By::Pair);
+        builder.add("a\"\n", &row("10.0.0.1", "external", u64::MAX, 1, 0));
+        builder.add("b", &row("10.0.0.1", "external", 1, 1, 0));
+        let json = printed(&builder.finish(Sort::Total, None), Format::Json);
+        assert!(json.starts_with(r#"{"rows":[{"network":"a\"\n","src":"10.0.0.1","dst":"external","#), "{json}");
+        assert!(json.contains(r#""bytes":18446744073709551615,"#), "{json}");
+        serde_json::from_str::<Value>(&json).unwrap();
+    }
+}
