@@ -6,8 +6,9 @@
 //!   [`identity`].
 //! - The **observer** is the member on which ztmon runs.
 //! - The **tee** is the line in the network's flow rules that has every other member send the observer a copy of the
-//!   first bytes of each packet: `ztmon rules` writes it.
+//!   first bytes of each packet: [`rules`] writes it.
 
 pub mod identity;
+pub mod rules;
 
 pub use identity::{NetworkId, NodeId};
