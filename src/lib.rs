@@ -38,3 +38,4 @@ pub mod parse;
 pub mod report;
 pub mod time;
 pub mod traffic;
+pub mod zerotier;
