@@ -39,3 +39,4 @@ pub mod report;
 pub mod time;
 pub mod traffic;
 pub mod zerotier;
+pub mod zerotier;
