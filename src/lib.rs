@@ -31,6 +31,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod capture;
+pub mod cli;
+pub mod commands;
 pub mod frame;
 pub mod meter;
 pub mod packet;
@@ -39,4 +41,4 @@ pub mod report;
 pub mod time;
 pub mod traffic;
 pub mod zerotier;
-pub mod zerotier;
+pub mod zone;

@@ -1,3 +1,7 @@
 //! ztmon's command line.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ztmon::commands::run(ztmon::cli::parse(std::env::args_os()))
+}

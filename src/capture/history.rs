@@ -137,9 +137,10 @@ impl History {
         false
     }
 
-    /// The frame that [`History::advance`] moved to.
-    pub fn frame(&self) -> Option<Frame<'_>> {
-        self.files[self.current?].as_ref()?.frame()
+    /// The frame that [`History::advance`] moved to, and the place of its file among the sources.
+    pub fn frame(&self) -> Option<(usize, Frame<'_>)> {
+        let at = self.current?;
+        Some((at, self.files[at].as_ref()?.frame()?))
     }
 
     /// The files that failed so far, wholly or from some byte on.

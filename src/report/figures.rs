@@ -26,7 +26,7 @@ pub(super) fn bytes(bytes: u64) -> String {
 }
 
 /// With a comma between thousands: `1,234,567`.
-pub(super) fn thousands(number: u64) -> String {
+pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (i, digit) in digits.chars().enumerate() {

@@ -19,6 +19,7 @@ use std::io::{self, Write};
 
 use crate::traffic::{End, Row, Seen};
 
+pub use figures::thousands;
 pub use table::Style;
 
 /// What one line of a report stands for.

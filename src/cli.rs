@@ -1,0 +1,403 @@
+//! Flags and help: strings become values here. Nothing acts.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::meter::{Cidr, Limits, Scope, Settings, Tee};
+use crate::packet::Mac;
+use crate::report::{By, Format, Sort};
+use crate::time::{SECOND, Span};
+use crate::zerotier::{NodeId, rules};
+
+/// Counts what every client of a ZeroTier network sends and receives, from one observer's tee'd packets.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  ztmon rules --observer 89e92ceee5         the flow rule that sends copies to this node
+  ztmon serve                               capture, count, and serve http://localhost:9123/metrics
+  ztmon replay capture.pcap                 what capture files hold
+  ztmon report --top 10                     what the database holds";
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Capture on the observer, count, and serve the totals to Prometheus
+    Serve(Box<Serve>),
+    /// Count what capture files hold
+    Replay(Box<Replay>),
+    /// Print totals from the database
+    Report(Report),
+    /// Print the flow rule that sends copies to the observer
+    Rules(Rules),
+}
+
+/// What counts, and what is a copy.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Counting")]
+pub struct Counting {
+    /// Copies that the tee rule sends: of sender and receiver, of one of them, or no tee at all
+    #[arg(long, value_name = "SIDES", default_value = "both", value_parser = tee())]
+    pub tee: Tee,
+    /// The tee rule's length in bytes
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..))]
+    pub tee_bytes: u16,
+    /// How far apart the copies of a packet may be (2s, 500ms)
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = window)]
+    pub pair_window: Span,
+    /// Addresses that are clients; repeatable [default: private, shared and link-local ranges]
+    #[arg(long, value_name = "CIDR")]
+    pub scope: Vec<Cidr>,
+    /// Count a packet only if both its ends are clients
+    #[arg(long)]
+    pub both_ends: bool,
+    /// The observer's own MAC, whose traffic is not tee'd [serve: the device's]
+    #[arg(long, value_name = "MAC")]
+    pub observer_mac: Option<Mac>,
+    /// Look only at frames that match this libpcap filter
+    #[arg(long, value_name = "BPF")]
+    pub filter: Option<String>,
+    /// Addresses told apart; later ones count as 'other'
+    #[arg(long, value_name = "N", default_value_t = Limits::default().addresses)]
+    pub max_addresses: usize,
+    /// Pairs told apart; later ones count as 'other,other'
+    #[arg(long, value_name = "N", default_value_t = Limits::default().pairs)]
+    pub max_pairs: usize,
+}
+
+impl Counting {
+    /// The meter's settings; `seed` is the key of its fingerprints.
+    pub fn settings(&self, seed: u64) -> Settings {
+        Settings {
+            tee: self.tee,
+            tee_bytes: self.tee_bytes,
+            window: self.pair_window,
+            scope: Scope::new(self.scope.clone()),
+            both_ends: self.both_ends,
+            observer: self.observer_mac,
+            limits: Limits { addresses: self.max_addresses, pairs: self.max_pairs },
+            seed,
+        }
+    }
+}
+
+/// What is printed and how.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub struct Output {
+    /// Only from this time on: a date, a date and time, or RFC 3339
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Only before this time
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Time zone in which dates are read (IANA name) [default: the system's]
+    #[arg(long, value_name = "ZONE")]
+    pub tz: Option<String>,
+    /// A row per address, or per source and destination
+    #[arg(long, value_name = "WHAT", default_value = "address", value_parser = by())]
+    pub by: By,
+    /// What decides the order
+    #[arg(long, value_name = "KEY", default_value = "total", value_parser = sort())]
+    pub sort: Sort,
+    /// Only the first N rows; the others are summed in a row 'rest'
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// How to print [default: table on a terminal, csv otherwise]
+    #[arg(long, value_name = "FORMAT", value_parser = format())]
+    pub format: Option<Format>,
+    /// Print to this file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// No progress, summary or warnings; errors still show
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// `ztmon serve`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ztmon serve                                            the first ZeroTier device
+  ztmon serve --zerotier-device ztvaq2ysom --tee one     one device, a one-sided rule
+  ztmon serve --source capture.pcap --speed max          a capture instead of a device; needs no privileges")]
+pub struct Serve {
+    /// Where to serve HTTP; ':9123' is all addresses, IPv4 and IPv6
+    #[arg(long, value_name = "ADDRESS", default_value = ":9123")]
+    pub listen_address: String,
+    /// Device to capture on; repeatable; 'all' for every ZeroTier device [default: the first]
+    #[arg(long, value_name = "NAME", conflicts_with = "source")]
+    pub zerotier_device: Vec<String>,
+    /// Database file [default: $ZTMON_DB, else /var/lib/ztmon/ztmon.db if it exists, else ./ztmon.db]
+    #[arg(long, value_name = "FILE")]
+    pub db: Option<PathBuf>,
+    /// Capture file that takes the device's place
+    #[arg(long, value_name = "FILE")]
+    pub source: Option<OsString>,
+    /// How fast to play the source: times real time, or 'max'
+    #[arg(long, value_name = "N", default_value = "1", value_parser = speed, requires = "source")]
+    pub speed: Speed,
+    #[command(flatten)]
+    pub counting: Counting,
+}
+
+/// `ztmon replay`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ztmon replay capture.pcap                               a table on a terminal, CSV in a pipe
+  ztmon replay --by pair --top 20 day1.pcap.gz day2.pcap  several files are one history
+  zstdcat old.zst | ztmon replay --format json -          from standard input
+  ztmon replay --db /var/lib/ztmon/ztmon.db old*.pcap     add history to a database
+
+Exit status: 0 all well; 1 damaged input, or some of the files failed; 2 nothing could be done.")]
+pub struct Replay {
+    /// Capture files: pcap or pcapng, plain, gzip or zstd; '-' is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<OsString>,
+    /// Add what the files hold to this database
+    #[arg(long, value_name = "FILE")]
+    pub db: Option<PathBuf>,
+    #[command(flatten)]
+    pub counting: Counting,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `ztmon report`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ztmon report                                            all that was captured and imported
+  ztmon report --origin live --since 2026-11-01 --tz UTC  captured live, from a date on
+  ztmon report --by pair --format csv > pairs.csv")]
+pub struct Report {
+    /// Database file [default: $ZTMON_DB, else /var/lib/ztmon/ztmon.db if it exists, else ./ztmon.db]
+    #[arg(long, value_name = "FILE")]
+    pub db: Option<PathBuf>,
+    /// Captured live, imported by replay, or both
+    #[arg(long, value_name = "ORIGIN", default_value = "all", value_parser = PossibleValuesParser::new(["live", "import", "all"]))]
+    pub origin: String,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `ztmon rules`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ztmon rules --observer 89e92ceee5
+  ztmon rules --observer 89e92ceee5 --sides sender --format json
+
+The JSON is a controller's whole rule set: posting it replaces the network's rules.")]
+pub struct Rules {
+    /// The observer's node id, ten hex digits (zerotier-cli info)
+    #[arg(long, value_name = "NODE")]
+    pub observer: NodeId,
+    /// Who sends copies
+    #[arg(long, value_name = "SIDES", default_value = "both", value_parser = sides())]
+    pub sides: rules::Sides,
+    /// How many bytes of each packet [default: 128 for both sides, 64 for one]
+    #[arg(long, value_name = "N")]
+    pub bytes: Option<u32>,
+    /// Rules language, or a self-hosted controller's JSON
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = rules_format())]
+    pub format: rules::Format,
+}
+
+/// How fast `serve` plays a capture file.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Speed {
+    /// So many times as fast as it was captured.
+    Times(f64),
+    /// As fast as it can be read.
+    Max,
+}
+
+/// What the arguments ask for.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Usage> {
+    let arguments = with_two_dashes(arguments.into_iter().collect());
+    let first = arguments.get(1).map(|first| first.to_string_lossy().into_owned());
+    match first.as_deref() {
+        None => Err(Usage::NoVerb(try_serve(&[]))),
+        Some(flag) if flag.starts_with('-') && !["-h", "--help", "-V", "--version"].contains(&flag) => {
+            Err(Usage::NoVerb(try_serve(&arguments[1..])))
+        }
+        Some(_) => Cli::try_parse_from(arguments).map_err(Usage::Clap),
+    }
+}
+
+/// Why the arguments cannot be followed.
+#[derive(Debug)]
+pub enum Usage {
+    /// No verb stands first; the line to try.
+    NoVerb(String),
+    /// Anything else, help and version included.
+    Clap(clap::Error),
+}
+
+/// The exporter that ztmon succeeds took its flags with one dash.
+fn with_two_dashes(arguments: Vec<OsString>) -> Vec<OsString> {
+    let command = Cli::command();
+    let flags: Vec<String> = command
+        .get_subcommands()
+        .flat_map(|verb| verb.get_arguments())
+        .filter_map(|argument| argument.get_long().map(str::to_owned))
+        .chain(["help".to_owned(), "version".to_owned()])
+        .collect();
+    let mut literal = false;
+    arguments
+        .into_iter()
+        .map(|argument| {
+            literal |= argument == "--";
+            let name = argument.to_str().and_then(|text| text.strip_prefix('-')).map(|text| text.split('=').next());
+            match name {
+                Some(Some(name)) if !literal && flags.iter().any(|flag| flag == name) => {
+                    let mut longer = OsString::from("-");
+                    longer.push(&argument);
+                    longer
+                }
+                _ => argument,
+            }
+        })
+        .collect()
+}
+
+fn try_serve(arguments: &[OsString]) -> String {
+    let quoted = |argument: &OsString| {
+        let text = argument.to_string_lossy();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,@%+".contains(c);
+        if !text.is_empty() && text.chars().all(plain) {
+            text.into_owned()
+        } else {
+            format!("'{}'", text.replace('\'', r"'\''"))
+        }
+    };
+    let words = ["ztmon".to_owned(), "serve".to_owned()].into_iter().chain(arguments.iter().map(quoted));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn one_of<T: Copy + Send + Sync + 'static>(values: &'static [(&'static str, T)]) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(values.iter().map(|(name, _)| *name))
+        .try_map(|name| values.iter().find(|(known, _)| *known == name).map(|&(_, value)| value).ok_or("unknown"))
+}
+
+fn tee() -> impl TypedValueParser<Value = Tee> {
+    one_of(&[("both", Tee::Both), ("one", Tee::One), ("none", Tee::None)])
+}
+
+fn by() -> impl TypedValueParser<Value = By> {
+    one_of(&[("address", By::Address), ("pair", By::Pair)])
+}
+
+fn sort() -> impl TypedValueParser<Value = Sort> {
+    one_of(&[("total", Sort::Total), ("sent", Sort::Sent), ("received", Sort::Received), ("addr", Sort::Addr)])
+}
+
+fn format() -> impl TypedValueParser<Value = Format> {
+    one_of(&[("table", Format::Table), ("csv", Format::Csv), ("json", Format::Json)])
+}
+
+fn sides() -> impl TypedValueParser<Value = rules::Sides> {
+    use rules::Sides;
+    one_of(&[("both", Sides::Both), ("sender", Sides::Sender), ("receiver", Sides::Receiver)])
+}
+
+fn rules_format() -> impl TypedValueParser<Value = rules::Format> {
+    one_of(&[("text", rules::Format::Text), ("json", rules::Format::Json)])
+}
+
+/// The longest pairing window: its packets have to be remembered.
+const MAX_WINDOW: Span = Span::seconds(3600);
+
+fn window(text: &str) -> Result<Span, String> {
+    let units = [("ms", SECOND / 1000), ("us", 1000), ("ns", 1), ("m", 60 * SECOND), ("s", SECOND), ("", SECOND)];
+    let wrong = || "give a time like 2s, 500ms or 1.5s".to_owned();
+    let (number, unit) =
+        units.iter().find_map(|(name, unit)| text.strip_suffix(name).map(|number| (number, *unit))).ok_or_else(wrong)?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits = |text: &str| !text.is_empty() && text.len() <= 9 && text.bytes().all(|c| c.is_ascii_digit());
+    if !digits(whole) || (number.contains('.') && !digits(fraction)) {
+        return Err(wrong());
+    }
+    let nanos = format!("{whole}{fraction}").parse::<i128>().map_err(|_| wrong())? * unit
+        / 10_i128.pow(fraction.len() as u32);
+    match Span(nanos) {
+        span if span > MAX_WINDOW => Err("give at most an hour".to_owned()),
+        span => Ok(span),
+    }
+}
+
+fn speed(text: &str) -> Result<Speed, String> {
+    match text.parse::<f64>() {
+        _ if text == "max" => Ok(Speed::Max),
+        Ok(times) if times.is_finite() && times > 0.0 => Ok(Speed::Times(times)),
+        _ => Err("give a number above 0, like 1 or 60, or 'max'".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Cli, Usage> {
+        parse(line.split(' ').map(OsString::from))
+    }
+
+    #[test]
+    fn the_definitions_hold_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn long_flags_work_with_one_dash_too() {
+        let cli = parsed("ztmon serve -listen-address :1 -zerotier-device=zt0 -both-ends").unwrap();
+        let Command::Serve(serve) = cli.command else { panic!() };
+        assert_eq!((serve.listen_address.as_str(), serve.counting.both_ends), (":1", true));
+        assert_eq!(serve.zerotier_device, ["zt0"]);
+    }
+
+    #[test]
+    fn what_follows_two_dashes_is_a_file() {
+        let Command::Replay(replay) = parsed("ztmon replay -- -quiet -").unwrap().command else { panic!() };
+        assert_eq!(replay.files, ["-quiet", "-"]);
+    }
+
+    #[test]
+    fn a_call_without_a_verb_is_told_what_to_try() {
+        let try_line = |line| match parsed(line) {
+            Err(Usage::NoVerb(try_line)) => try_line,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(try_line("ztmon"), "ztmon serve");
+        assert_eq!(
+            try_line("ztmon -listen-address :9123 --filter it's"),
+            r"ztmon serve --listen-address :9123 --filter 'it'\''s'"
+        );
+        assert!(matches!(parsed("ztmon --help"), Err(Usage::Clap(_))));
+    }
+
+    #[test]
+    fn windows_are_exact() {
+        assert_eq!(window("2s"), Ok(Span::seconds(2)));
+        assert_eq!(window("2"), Ok(Span::seconds(2)));
+        assert_eq!(window("500ms"), Ok(Span(500_000_000)));
+        assert_eq!(window("1.5s"), Ok(Span(1_500_000_000)));
+        assert_eq!(window("0.000000001s"), Ok(Span(1)));
+        assert_eq!(window("60m"), Ok(MAX_WINDOW));
+        for bad in ["", "s", "-1s", "1e3s", "2 s", "1.s", ".5s", "61m", "99999999999s"] {
+            assert!(window(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn speeds() {
+        assert_eq!(speed("max"), Ok(Speed::Max));
+        assert_eq!(speed("60"), Ok(Speed::Times(60.0)));
+        assert!(speed("0").is_err() && speed("inf").is_err() && speed("fast").is_err());
+    }
+}

@@ -1,0 +1,50 @@
+//! The verbs: the only places that know everything, and the only ones that ask for the time.
+
+mod output;
+mod place;
+mod replay;
+mod report;
+mod rules;
+mod summary;
+
+use std::process::ExitCode;
+
+use crate::cli::{Cli, Command, Usage};
+
+/// How a verb ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    /// All well.
+    Done = 0,
+    /// Some of the input failed; the rest is done.
+    Partly = 1,
+    /// Nothing could be done.
+    Nothing = 2,
+}
+
+/// Does what the arguments say; the exit status is that of the process.
+pub fn run(arguments: Result<Cli, Usage>) -> ExitCode {
+    let ended = match arguments {
+        Ok(cli) => match cli.command {
+            Command::Replay(args) => replay::run(*args),
+            Command::Report(args) => report::run(args),
+            Command::Rules(args) => rules::run(&args),
+            Command::Serve(_) => Err(anyhow::anyhow!("not yet")),
+        },
+        Err(Usage::Clap(error)) => {
+            // A closed pipe is no reason to fail.
+            error.print().ok();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+        Err(Usage::NoVerb(line)) => {
+            eprintln!("ztmon: no command given; there are serve, replay, report and rules (see ztmon --help)");
+            eprintln!("try: {line}");
+            Ok(Status::Nothing)
+        }
+    };
+    let status = ended.unwrap_or_else(|error| {
+        eprintln!("ztmon: {error:#}");
+        Status::Nothing
+    });
+    ExitCode::from(status as u8)
+}

@@ -1,0 +1,76 @@
+//! `ztmon report`: totals from the database.
+
+use std::io::{self, Write};
+
+use anyhow::bail;
+use serde_json::json;
+
+use super::output::Destination;
+use super::{Status, place};
+use crate::cli;
+use crate::report::{Builder, thousands};
+use crate::store::{Origin, Reader};
+use crate::time::{BUCKET_SECONDS, Timestamp};
+use crate::traffic::{Counts, End, Seen};
+
+pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
+    let output = &args.output;
+    let (since, until) = place::bounds(output.since.as_deref(), output.until.as_deref(), output.tz.as_deref())?;
+    let range = bucket("--since", since)?..bucket("--until", until)?;
+    let origin = match args.origin.as_str() {
+        "live" => Some(Origin::Live),
+        "import" => Some(Origin::Import),
+        _ => None,
+    };
+    let database = place::database(args.db.as_deref());
+    database.must_exist()?;
+    let reader = Reader::open(&database.path)?;
+    let destination = Destination::open(output)?;
+
+    let mut builder = Builder::new(output.by);
+    let mut total = Counts::default();
+    let mut seen: Option<Seen> = None;
+    reader.rows(origin, range, |network, _, row| {
+        builder.add(network, &row);
+        // A packet beyond the limit of pairs made a row for either end.
+        if row.src.end != End::Beyond {
+            total.add(row.counts);
+        }
+        seen.get_or_insert(row.seen).merge(row.seen);
+        Ok(())
+    })?;
+    let path = database.path.display().to_string();
+    let time = |of: fn(Seen) -> Timestamp| seen.map(|seen| of(seen).to_string());
+    let (first, last) = (time(|seen| seen.first), time(|seen| seen.last));
+    let summary = json!({
+        "database": path,
+        "origin": args.origin,
+        "bytes": total.bytes,
+        "packets": total.packets,
+        "first_seen": first,
+        "last_seen": last,
+    });
+    destination.print(builder, output, &summary)?;
+    if !output.quiet {
+        let line = match (first, last) {
+            (Some(first), Some(last)) => {
+                format!("{path}: {} packets from {first} to {last}\n", thousands(total.packets))
+            }
+            _ => format!("{path}: no packets\n"),
+        };
+        io::stderr().write_all(line.as_bytes()).ok();
+    }
+    Ok(Status::Done)
+}
+
+/// A bound in seconds, which must fall between two kept buckets.
+fn bucket(flag: &str, bound: Option<Timestamp>) -> anyhow::Result<Option<i64>> {
+    let Some(bound) = bound else { return Ok(None) };
+    let before = bound.bucket();
+    if Timestamp::new(before, 0) == bound {
+        return Ok(Some(before));
+    }
+    let after = before + BUCKET_SECONDS;
+    let (earlier, later) = (Timestamp::new(before, 0), Timestamp::new(after, 0));
+    bail!("{flag} {bound} falls inside a five-minute bucket of the database: the nearest are {earlier} and {later}")
+}

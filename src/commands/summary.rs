@@ -1,0 +1,96 @@
+//! What replay says about its input: outcomes, copies, what does not fit.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use crate::meter::{Diagnosis, Stats, Tee};
+use crate::report::thousands;
+use crate::traffic::Outcome;
+
+/// Lines for a person.
+pub(super) fn text(stats: &Stats, diagnosis: &Diagnosis, tee: Tee) -> String {
+    let count = |outcome| thousands(stats.outcomes.get(outcome));
+    let mut text = format!(
+        "{} frames = {} counted + {} copies + {} out of scope + {} not IP + {} malformed + {} unsupported link\n",
+        thousands(stats.outcomes.frames()),
+        count(Outcome::Counted),
+        count(Outcome::Copy),
+        count(Outcome::OutOfScope),
+        count(Outcome::NotIp),
+        count(Outcome::Malformed),
+        count(Outcome::UnsupportedLink),
+    );
+    if tee == Tee::Both {
+        let pending = match diagnosis.pending {
+            0 => String::new(),
+            pending => format!(", {} waiting for a copy at the end", thousands(pending)),
+        };
+        writeln!(
+            text,
+            "{} pairs, {} singles{pending}; estimated share of missed packets: {}",
+            thousands(diagnosis.pairs),
+            thousands(diagnosis.singles),
+            share(diagnosis.missed_share()),
+        )
+        .ok();
+    }
+    for apart in &diagnosis.apart {
+        writeln!(text, "{apart}").ok();
+    }
+    for warning in &diagnosis.warnings {
+        writeln!(text, "warning: {warning}").ok();
+    }
+    if stats.overflows > 0 {
+        writeln!(text, "warning: {} packets could not wait for their copies, too many did", stats.overflows).ok();
+    }
+    text
+}
+
+/// The same for a program.
+pub(super) fn json(stats: &Stats, diagnosis: &Diagnosis) -> Value {
+    let count = |outcome| stats.outcomes.get(outcome);
+    let apart = diagnosis.apart.iter().map(|apart| {
+        json!({"mac": apart.mac.to_string(), "singles": apart.singles, "observer": apart.observer})
+    });
+    json!({
+        "frames": stats.outcomes.frames(),
+        "counted": count(Outcome::Counted),
+        "copies": count(Outcome::Copy),
+        "out_of_scope": count(Outcome::OutOfScope),
+        "not_ip": count(Outcome::NotIp),
+        "malformed": count(Outcome::Malformed),
+        "unsupported_link": count(Outcome::UnsupportedLink),
+        "pairs": diagnosis.pairs,
+        "singles": diagnosis.singles,
+        "singles_apart": apart.collect::<Vec<_>>(),
+        "pending": diagnosis.pending,
+        "missed_share": diagnosis.missed_share(),
+        "warnings": diagnosis.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}
+
+/// A small share in percent with two significant digits.
+fn share(share: f64) -> String {
+    match share * 100.0 {
+        0.0 => "0 %".to_owned(),
+        percent if percent >= 10.0 => format!("{percent:.0} %"),
+        percent if percent >= 1.0 => format!("{percent:.1} %"),
+        percent if percent >= 0.001 => {
+            let decimals = (1.0 - percent.log10().floor()) as usize;
+            format!("{percent:.decimals$} %")
+        }
+        _ => "below 0.001 %".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::share;
+
+    #[test]
+    fn shares_keep_two_digits() {
+        let shares = [0.0, 1e-9, 0.000_012_3, 0.000_123, 0.012_3, 0.5].map(share);
+        assert_eq!(shares, ["0 %", "below 0.001 %", "0.0012 %", "0.012 %", "1.2 %", "50 %"]);
+    }
+}

@@ -1,0 +1,101 @@
+//! Time zones: dates as people write them become [`Timestamp`]s.
+
+use chrono::{DateTime, LocalResult, NaiveDate, NaiveDateTime, TimeDelta, TimeZone};
+use chrono_tz::Tz;
+
+use crate::time::Timestamp;
+
+/// An IANA time zone. The rules are built in: nothing is read from the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Zone(Tz);
+
+impl Zone {
+    /// By its IANA name, like `Europe/Berlin` or `UTC`.
+    pub fn named(name: &str) -> Result<Self, String> {
+        name.parse().map(Zone).map_err(|_| format!("'{name}' is no time zone; give an IANA name like Europe/Berlin"))
+    }
+
+    /// Reads a date (its first instant), a date and time, or either with `Z` or an offset, which the zone then has no
+    /// say in.
+    pub fn instant(self, text: &str) -> Result<Timestamp, String> {
+        if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+            return Ok(Timestamp::new(time.timestamp(), u64::from(time.timestamp_subsec_nanos())));
+        }
+        if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
+            return self.start_of(date).ok_or_else(|| format!("there is no {text} in {}", self.0));
+        }
+        let formats = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"];
+        let local = formats
+            .iter()
+            .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
+            .ok_or("give a date (2026-03-29), a date and time ('2026-03-29 14:00') or RFC 3339 (2026-03-29T12:00:00Z)")?;
+        match self.0.from_local_datetime(&local) {
+            LocalResult::Single(time) => Ok(stamp(&time)),
+            LocalResult::Ambiguous(first, second) => Err(format!(
+                "{text} comes twice in {} that day; give {} or {}",
+                self.0,
+                first.to_rfc3339(),
+                second.to_rfc3339()
+            )),
+            LocalResult::None => Err(format!("the clocks of {} skip {text}", self.0)),
+        }
+    }
+
+    /// The first instant of a day: not always midnight.
+    fn start_of(self, date: NaiveDate) -> Option<Timestamp> {
+        let midnight = date.and_hms_opt(0, 0, 0)?;
+        (0..=24 * 4)
+            .map(|quarters| midnight + TimeDelta::minutes(15 * quarters))
+            .find_map(|local| self.0.from_local_datetime(&local).earliest())
+            .filter(|time| time.date_naive() == date)
+            .map(|time| stamp(&time))
+    }
+}
+
+fn stamp(time: &DateTime<Tz>) -> Timestamp {
+    Timestamp::new(time.timestamp(), u64::from(time.timestamp_subsec_nanos()))
+}
+
+/// Its IANA name.
+impl std::fmt::Display for Zone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(zone: &str, text: &str) -> String {
+        Zone::named(zone).unwrap().instant(text).map_or_else(|error| error, |time| time.to_string())
+    }
+
+    #[test]
+    fn dates_start_at_their_first_instant() {
+        assert_eq!(at("UTC", "2026-03-29"), "2026-03-29T00:00:00Z");
+        assert_eq!(at("Europe/Berlin", "2026-03-29"), "2026-03-28T23:00:00Z");
+        assert_eq!(at("Europe/Berlin", "2026-03-30"), "2026-03-29T22:00:00Z");
+        assert_eq!(at("Asia/Kathmandu", "2026-01-01"), "2025-12-31T18:15:00Z");
+        // Midnight itself was skipped.
+        assert_eq!(at("America/Sao_Paulo", "2018-11-04"), "2018-11-04T03:00:00Z");
+        // A whole day was.
+        assert_eq!(at("Pacific/Apia", "2011-12-30"), "there is no 2011-12-30 in Pacific/Apia");
+    }
+
+    #[test]
+    fn times_are_local_unless_they_say_otherwise() {
+        assert_eq!(at("Europe/Berlin", "2026-07-01 14:00"), "2026-07-01T12:00:00Z");
+        assert_eq!(at("Europe/Berlin", "2026-07-01T14:00:00.25"), "2026-07-01T12:00:00.25Z");
+        assert_eq!(at("Europe/Berlin", "2026-07-01T14:00:00Z"), "2026-07-01T14:00:00Z");
+        assert_eq!(at("Europe/Berlin", "2026-07-01T14:00:00-01:30"), "2026-07-01T15:30:00Z");
+    }
+
+    #[test]
+    fn times_that_are_twice_or_never_are_errors() {
+        assert!(at("Europe/Berlin", "2026-10-25 02:30").contains("2026-10-25T02:30:00+02:00"));
+        assert_eq!(at("Europe/Berlin", "2026-03-29 02:30"), "the clocks of Europe/Berlin skip 2026-03-29 02:30");
+        assert!(at("UTC", "tomorrow").starts_with("give a date"));
+        assert!(Zone::named("Mars/Olympus").is_err());
+    }
+}
