@@ -5,3 +5,4 @@ pub mod frame;
 pub mod packet;
 pub mod time;
 pub mod traffic;
+pub mod web;
