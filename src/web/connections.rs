@@ -22,7 +22,7 @@ pub struct Limits {
     pub linger: Duration,
     /// For running answers once the server is told to stop.
     pub grace: Duration,
-    /// Bytes of a request's line and headers; more is answered with 431. hyper needs at least 8,192 to be exact.
+    /// Bytes of a request's line and headers; more is answered with 431.
     pub header_bytes: usize,
     /// Headers of a request; more is answered with 431.
     pub headers: usize,

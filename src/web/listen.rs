@@ -94,7 +94,7 @@ fn explain(error: &io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::split;
+    use super::{listen, split};
 
     #[test]
     fn addresses_fall_apart_into_host_and_port() {
@@ -127,6 +127,23 @@ mod tests {
             "a b:80",
         ] {
             assert_eq!(split(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_cannot_be_listened_on_say_why() {
+        assert!(listen("localhost:0").is_ok());
+        let holder = listen(":0").unwrap();
+        let taken = holder.local_addr().unwrap().port();
+        for (address, why) in [
+            (format!(":{taken}"), "the port is in use; choose another with --listen-address"),
+            (format!("127.0.0.1:{taken}"), "the port is in use; choose another with --listen-address"),
+            ("192.0.2.1:0".into(), "no such address on this host"),
+            ("9123".into(), "not an address like :9123, 127.0.0.1:9123"),
+            ("no-such-host.invalid:0".into(), "\"no-such-host.invalid\" has no address"),
+        ] {
+            let error = format!("{:#}", listen(&address).unwrap_err());
+            assert!(error.contains(why) && error.contains(&address) && !error.contains('\n'), "{error}");
         }
     }
 }

@@ -12,6 +12,8 @@ mod connections;
 mod listen;
 mod page;
 mod server;
+#[cfg(test)]
+mod tests;
 
 pub use connections::Limits;
 pub use listen::listen;

@@ -113,10 +113,8 @@ where
         if timer.deadline() != deadline {
             timer.as_mut().reset(deadline);
         }
-        match ended.as_mut().poll(cx).is_ready() || timer.as_mut().poll(cx).is_ready() {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
-        }
+        let over = ended.as_mut().poll(cx).is_ready() || timer.as_mut().poll(cx).is_ready();
+        if over { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
 }
