@@ -224,3 +224,29 @@ impl Drop for Slot {
         self.all.table().entries.remove(&self.id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_one_longest_without_a_step_makes_room() {
+        let connections = Connections::new(Limits { connections: 2, ..Limits::default() });
+        // A step later than all before, whatever the clock's grain.
+        let pause = || std::thread::sleep(Duration::from_millis(20));
+        let (first, _first) = connections.enter();
+        let (second, mut second_ended) = connections.enter();
+        pause();
+        first.asked();
+        // Bytes are no step: sending them one by one keeps no place.
+        second.heard();
+        pause();
+        let (third, _third) = connections.enter();
+        assert!(first.deadline().is_some() && third.deadline().is_some());
+        assert!(second.deadline().is_none() && second_ended.try_recv().is_err());
+        drop(first);
+        pause();
+        let (_fourth, _) = connections.enter();
+        assert!(third.deadline().is_some(), "a place given back is free");
+    }
+}
