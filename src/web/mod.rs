@@ -1,0 +1,21 @@
+//! The HTTP edge: a listening socket, and answers that no client can hold up.
+//!
+//! The caller gives a handler from paths to [`Response`]s; everything that is HTTP stays here, and hyper is used nowhere
+//! else. A metrics port is often open to a whole network, so a client is trusted with nothing:
+//!
+//! * Every wait has an end ([`Limits`]): for a request, between requests, until an answer is taken.
+//! * When a place is needed, the connection that has gone longest without a step (accepted, request complete, answer
+//!   taken) loses its own. A client that speaks at once is therefore always heard, however many others dawdle.
+//! * Headers, connections and the bytes of answers not yet taken are bounded. Request bodies are never read.
+
+mod connections;
+mod listen;
+mod page;
+mod server;
+#[cfg(test)]
+mod tests;
+
+pub use connections::Limits;
+pub use listen::listen;
+pub use page::page;
+pub use server::{Response, serve};
