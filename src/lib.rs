@@ -3,5 +3,6 @@
 
 pub mod frame;
 pub mod packet;
+pub mod store;
 pub mod time;
 pub mod traffic;
