@@ -22,6 +22,7 @@ mod read;
 mod tests;
 mod write;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -130,7 +131,10 @@ fn time_at(bucket: i64, offset: i64) -> Timestamp {
 /// The file behind `path`, without links: beside it stand the `-wal` and `-shm`, and SQLite takes no part of an
 /// absolute path for a `file:` URI.
 fn resolve(path: &Path) -> Result<PathBuf> {
-    let real = path.canonicalize().with_context(|| format!("cannot open the database {}", path.display()))?;
+    let real = path.canonicalize().map_err(|error| match error.kind() {
+        ErrorKind::NotFound => anyhow!("there is no {}: give the --db of serve or replay", path.display()),
+        _ => anyhow!(error).context(format!("cannot open the database {}", path.display())),
+    })?;
     ensure!(real.is_file(), "{} is not a file: give another --db", path.display());
     Ok(real)
 }
@@ -148,7 +152,7 @@ fn explain(path: &Path, error: rusqlite::Error) -> anyhow::Error {
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => anyhow!("{path} is not a database: give another --db"),
         Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
-            anyhow!(error).context(format!("cannot open {path}: check who may use it, its -wal, -shm and directory"))
+            anyhow!("cannot open {path}: check who may use it, its -wal, its -shm and its directory")
         }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             anyhow!("another program keeps {path} locked: close it and try again")

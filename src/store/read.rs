@@ -33,7 +33,7 @@ impl Reader {
             // To read a database in WAL mode SQLite wants files beside it. Where it cannot make them, one that was
             // cleanly closed can be read without. With a -wal that would hide what has been committed to it.
             Err(error) if is_denied(&error) && !wal(&path).try_exists().unwrap_or(true) => {
-                (connect(&path, true).map_err(|error| explain(&path, error))?, true)
+                (connect(&path, true).map_err(|_| explain(&path, error))?, true)
             }
             Err(error) => return Err(explain(&path, error)),
         };
@@ -120,10 +120,7 @@ fn connect(path: &Path, immutable: bool) -> rusqlite::Result<Connection> {
 }
 
 fn is_denied(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied)
-    )
+    matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied))
 }
 
 /// The URI of a file that nobody writes. Every byte that is not plainly part of a path is escaped.

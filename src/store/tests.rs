@@ -1,13 +1,14 @@
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use proptest::prelude::*;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
 use crate::traffic::{Counts, Delta, DeltaRow, Directory, End, Endpoint, Row};
+
+mod access;
+mod sums;
 
 /// A directory of its own and a database to be in it.
 fn place() -> (TempDir, PathBuf) {
@@ -17,7 +18,10 @@ fn place() -> (TempDir, PathBuf) {
 }
 
 fn client(last: u8) -> Endpoint {
-    Endpoint { end: End::Addr([10, 0, 0, last].into()), mac: Some(format!("02:00:00:00:00:{last:02x}").parse().unwrap()) }
+    Endpoint {
+        end: End::Addr([10, 0, 0, last].into()),
+        mac: Some(format!("02:00:00:00:00:{last:02x}").parse().unwrap()),
+    }
 }
 
 fn pseudo(end: End) -> Endpoint {
@@ -136,7 +140,8 @@ fn times_come_back_as_they_were_or_clamped() {
     assert_eq!(totals[0].1.seen.first.to_string(), expected[0]);
     assert_eq!(totals[0].1.seen.last.to_string(), expected[4]);
     drop(writer);
-    let sql = "SELECT count(*) FROM traffic WHERE first = '0000-01-01T00:00:00.000000000Z' AND start = '0000-01-01T00:00:00Z'
+    let sql =
+        "SELECT count(*) FROM traffic WHERE first = '0000-01-01T00:00:00.000000000Z' AND start = '0000-01-01T00:00:00Z'
                OR last = '9999-12-31T23:59:59.999999999Z' AND start = '9999-12-31T23:55:00Z'";
     assert_eq!(ask(&db, sql), 2);
 }
@@ -319,58 +324,4 @@ fn numbers_never_wrap() {
     assert!(error.contains("cannot store REAL"), "{error}");
     drop(writer);
     assert_eq!(read_all(&db)[0].counts.bytes, MAX);
-}
-
-mod refused {
-    use super::*;
-
-    #[test]
-    fn a_newer_database() {
-        let (_dir, db) = place();
-        drop(Writer::open(&db).unwrap());
-        Connection::open(db.canonicalize().unwrap()).unwrap().pragma_update(None, "user_version", 1000).unwrap();
-        assert!(line(Writer::open(&db)).contains("newer ztmon"));
-        assert!(line(Reader::open(&db)).contains("newer ztmon"));
-    }
-
-    #[test]
-    fn an_older_database_by_a_reader() {
-        let (_dir, db) = place();
-        Writer::open(&db).unwrap();
-        Connection::open(db.canonicalize().unwrap()).unwrap().pragma_update(None, "user_version", 0).unwrap();
-        assert!(line(Reader::open(&db)).contains("is empty"));
-    }
-
-    #[test]
-    fn the_database_of_another_program_which_stays_as_it_is() {
-        let (_dir, db) = place();
-        Connection::open(resolve_new(&db)).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();
-        let before = fs::read(&db).unwrap();
-        assert!(line(Writer::open(&db)).contains("another program"));
-        assert!(line(Reader::open(&db)).contains("another program"));
-        assert_eq!(fs::read(&db).unwrap(), before);
-    }
-
-    #[test]
-    fn no_database() {
-        let (dir, db) = place();
-        assert!(line(Reader::open(&db)).contains("No such file"));
-        assert!(!db.exists());
-        assert!(line(Writer::open(&db.join("deeper"))).contains("No such file"));
-        assert!(line(Writer::open(dir.path())).contains("not a file"));
-        assert!(line(Reader::open(dir.path())).contains("not a file"));
-        fs::write(&db, "").unwrap();
-        assert!(line(Reader::open(&db)).contains("is empty"));
-        for text in ["hello".to_owned(), "hello ".repeat(1000)] {
-            fs::write(&db, &text).unwrap();
-            assert!(line(Writer::open(&db)).contains("not a database"));
-            assert!(line(Reader::open(&db)).contains("not a database"));
-            assert_eq!(fs::read(&db).unwrap(), text.as_bytes());
-        }
-    }
-
-    fn resolve_new(path: &Path) -> PathBuf {
-        fs::write(path, "").unwrap();
-        path.canonicalize().unwrap()
-    }
 }

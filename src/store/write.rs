@@ -157,7 +157,8 @@ impl Writer {
     /// If it was imported before, outside a transaction, or if the database cannot be written. Then roll back.
     pub fn record_import(&mut self, import: &Import) -> Result<()> {
         self.check_open()?;
-        let sql = "INSERT INTO import (sha256, name, size, imported_at, frames, first_seen, first_ns, last_seen, last_ns)
+        let sql =
+            "INSERT INTO import (sha256, name, size, imported_at, frames, first_seen, first_ns, last_seen, last_ns)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
         let (size, frames) = (to_sql(import.size)?, to_sql(import.frames)?);
         let (first, last) = (import.seen.map(|s| s.first.clamped()), import.seen.map(|s| s.last.clamped()));
