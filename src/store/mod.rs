@@ -1,0 +1,163 @@
+//! The database: what every pair moved in every five minutes, and what every endpoint ever moved.
+//!
+//! One SQLite file in WAL mode, plain rows that anyone can query; `migrations/` says what each column means. One
+//! [`Writer`] adds to it, any number of [`Reader`]s look at it meanwhile. What holds:
+//!
+//! - **One writer.** Two would count the same traffic twice: the second is refused while the first lives.
+//! - **All or nothing.** A flush, or the import of a file, is one transaction. Once [`Writer::commit`] returns it
+//!   survives kill -9 and a power cut (`synchronous=FULL`); before that nothing of it is seen.
+//! - **Every packet counts for both its ends.** The totals are the sums of the usage, by endpoint and origin; so all
+//!   that was sent was received, save that [`End::Beyond`](crate::traffic::End::Beyond) has usage and no total.
+//! - **Numbers never wrap.** A count above 2⁶³ − 1 is an error, whether it comes in or grows there by adding.
+//! - **Live and imported stay apart** ([`Origin`]): an import must not show in a counter.
+//! - Times outside the years 0000 to 9999 are kept as the nearest within ([`Timestamp::clamped`]).
+//!
+//! SQLite's locks belong to the process and fall when it closes *any* descriptor of the file. Hence the rule here:
+//! nobody but SQLite opens the database, except for the writer's lock, which is closed after SQLite is.
+
+mod add;
+mod migrate;
+mod read;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use rusqlite::ErrorCode;
+
+use crate::time::{BUCKET_SECONDS, SECOND, Timestamp};
+use crate::traffic::Seen;
+
+pub use add::Source;
+pub use read::Reader;
+pub use write::Writer;
+
+/// How traffic came into the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// Captured by `serve`: counts in the counters of `/metrics`.
+    Live = 0,
+    /// From a capture file: shows in reports only.
+    Import = 1,
+}
+
+/// A network in one database. Void if it came from a transaction that was rolled back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NetworkId(i64);
+
+/// What an end ever moved, over all MACs it was seen behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Totals {
+    /// IP bytes it sent.
+    pub sent_bytes: u64,
+    /// IP bytes it received.
+    pub received_bytes: u64,
+    /// Packets it sent.
+    pub sent_packets: u64,
+    /// Packets it received.
+    pub received_packets: u64,
+    /// Its first and last packet.
+    pub seen: Seen,
+}
+
+impl Totals {
+    /// Nothing moved, at some time.
+    fn none(seen: Seen) -> Self {
+        Totals { sent_bytes: 0, received_bytes: 0, sent_packets: 0, received_packets: 0, seen }
+    }
+
+    /// Adds `more`. A sum beyond 64 bits stops at their end, where the database refuses it.
+    fn add(&mut self, more: &Totals) {
+        self.sent_bytes = self.sent_bytes.saturating_add(more.sent_bytes);
+        self.received_bytes = self.received_bytes.saturating_add(more.received_bytes);
+        self.sent_packets = self.sent_packets.saturating_add(more.sent_packets);
+        self.received_packets = self.received_packets.saturating_add(more.received_packets);
+        self.seen.merge(more.seen);
+    }
+}
+
+/// A capture file that was taken into the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// SHA-256 of the file's bytes: the same file is known by it under any name.
+    pub sha256: [u8; 32],
+    /// Its name when it was imported.
+    pub name: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was imported; kept to the second.
+    pub imported_at: Timestamp,
+    /// How many frames it had.
+    pub frames: u64,
+    /// The first and last packet counted, if any was.
+    pub seen: Option<Seen>,
+}
+
+/// A count as SQLite can hold it.
+fn to_sql(count: u64) -> Result<i64> {
+    i64::try_from(count).with_context(|| format!("a count of {count} is too large for the database"))
+}
+
+/// A count as it stands in column `index`.
+fn count(row: &rusqlite::Row, index: usize) -> Result<u64> {
+    let value: i64 = row.get(index)?;
+    u64::try_from(value).with_context(|| format!("the database is damaged: it holds a count of {value}"))
+}
+
+/// The times that stand in the four columns from `index` on: seconds and nanoseconds of the first and the last packet.
+fn seen(row: &rusqlite::Row, index: usize) -> Result<Seen> {
+    let time = |index| -> rusqlite::Result<Timestamp> {
+        let (seconds, nanos): (i64, u32) = (row.get(index)?, row.get(index + 1)?);
+        Ok(Timestamp::new(seconds, nanos.into()))
+    };
+    Ok(Seen { first: time(index)?, last: time(index + 2)? })
+}
+
+/// Nanoseconds from the start of `bucket` to `time`, and within the bucket whatever the time is.
+fn offset(bucket: i64, time: Timestamp) -> i64 {
+    let (seconds, nanos) = time.clamped();
+    let offset = i128::from(seconds) * SECOND + i128::from(nanos) - i128::from(bucket) * SECOND;
+    offset.clamp(0, i128::from(BUCKET_SECONDS) * SECOND - 1) as i64
+}
+
+/// The time that [`offset`] came from.
+fn time_at(bucket: i64, offset: i64) -> Timestamp {
+    Timestamp(i128::from(bucket) * SECOND + i128::from(offset))
+}
+
+/// The file behind `path`, without links: beside it stand the `-wal` and `-shm`, and SQLite takes no part of an
+/// absolute path for a `file:` URI.
+fn resolve(path: &Path) -> Result<PathBuf> {
+    let real = path.canonicalize().map_err(|error| match error.kind() {
+        ErrorKind::NotFound => anyhow!("there is no {}: give the --db of serve or replay", path.display()),
+        _ => anyhow!(error).context(format!("cannot open the database {}", path.display())),
+    })?;
+    ensure!(real.is_file(), "{} is not a file: give another --db", path.display());
+    Ok(real)
+}
+
+/// The write-ahead log that belongs to the database at `path`.
+fn wal(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
+}
+
+/// Says which database failed to open and what to do about it.
+fn explain(path: &Path, error: rusqlite::Error) -> anyhow::Error {
+    let path = path.display();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => anyhow!("{path} is not a database: give another --db"),
+        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
+            anyhow!("cannot open {path}: check who may use it, its -wal, its -shm and its directory")
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            anyhow!("another program keeps {path} locked: close it and try again")
+        }
+        Some(ErrorCode::DatabaseCorrupt) => anyhow!(error).context(format!("{path} is damaged: restore a backup")),
+        _ => anyhow!(error).context(format!("cannot open {path}")),
+    }
+}

@@ -1,0 +1,155 @@
+//! What goes in comes out: the same sums as in plain maps, and how fast.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A transaction, kept or rolled back.
+#[derive(Clone, Debug)]
+struct Step {
+    origin: Origin,
+    rows: Vec<DeltaRow>,
+    kept: bool,
+}
+
+fn any_row() -> impl Strategy<Value = DeltaRow> {
+    let offset = 0..300_000_000_000i64;
+    (0..36u32, -2..2i64, 0..10_000u64, 0..20u64, offset.clone(), offset).prop_map(|(pair, n, bytes, packets, a, b)| {
+        let bucket = n * BUCKET_SECONDS;
+        let seen = Seen { first: time_at(bucket, a.min(b)), last: time_at(bucket, a.max(b)) };
+        DeltaRow { pair, bucket, counts: Counts { bytes, packets, copies: packets / 2 }, seen }
+    })
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let origin = prop_oneof![Just(Origin::Live), Just(Origin::Import)];
+    (origin, prop::collection::vec(any_row(), 0..40), prop::bool::weighted(0.8)).prop_map(|(origin, rows, kept)| Step {
+        origin,
+        rows,
+        kept,
+    })
+}
+
+type Usage = BTreeMap<(i64, Origin, String), (Counts, Seen)>;
+
+fn usage(rows: impl IntoIterator<Item = (i64, Origin, Row)>) -> Usage {
+    let mut usage = Usage::new();
+    for (bucket, origin, row) in rows {
+        let (counts, seen) = usage
+            .entry((bucket, origin, format!("{:?} {:?}", row.src, row.dst)))
+            .or_insert((Counts::default(), row.seen));
+        counts.add(row.counts);
+        seen.merge(row.seen);
+    }
+    usage
+}
+
+fn totals<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Vec<(End, Totals)> {
+    let mut totals = BTreeMap::<End, Totals>::new();
+    for Row { src, dst, counts, seen } in rows {
+        let none = Totals::none(*seen);
+        let sent = Totals { sent_bytes: counts.bytes, sent_packets: counts.packets, ..none };
+        let received = Totals { received_bytes: counts.bytes, received_packets: counts.packets, ..none };
+        totals.entry(src.end).or_insert(none).add(&sent);
+        totals.entry(dst.end).or_insert(none).add(&received);
+    }
+    totals.remove(&End::Beyond);
+    totals.into_iter().collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn any_deltas_sum_up_as_in_a_map(steps in prop::collection::vec(any_step(), 0..8)) {
+        let (_dir, db) = place();
+        let directory = directory();
+        let mut writer = Writer::open(&db).unwrap();
+        let network = writer.network("n", "").unwrap();
+        let mut sources = [Source::new(network, Origin::Live), Source::new(network, Origin::Import)];
+        let mut kept = Vec::new();
+        for step in &steps {
+            writer.begin().unwrap();
+            writer.add(&mut sources[step.origin as usize], &directory, &step.rows).unwrap();
+            if step.kept {
+                writer.commit().unwrap();
+                kept.extend(step.rows.iter().map(|row| (row.bucket, step.origin, directory.row(row))));
+            } else {
+                writer.rollback().unwrap();
+            }
+        }
+        let mut read_back = Vec::new();
+        for origin in [Origin::Live, Origin::Import] {
+            read_back.extend(read(&db, Some(origin), None..None).into_iter().map(|(_, b, row)| (b, origin, row)));
+        }
+        prop_assert_eq!(read_back.len(), usage(read_back.iter().copied()).len(), "a pair has one row");
+        prop_assert_eq!(usage(read_back), usage(kept.iter().copied()));
+        let live = kept.iter().filter(|(_, origin, _)| *origin == Origin::Live).map(|(_, _, row)| row);
+        prop_assert_eq!(writer.live_totals(network).unwrap(), totals(live));
+        drop(writer);
+        for (column, end) in [("sent", "source"), ("received", "destination")] {
+            let total = ask(&db, &format!("SELECT coalesce(sum({column}_bytes), 0) FROM total"));
+            let view = format!("SELECT coalesce(sum(bytes), 0) FROM traffic WHERE {end} <> 'beyond'");
+            prop_assert_eq!(total, ask(&db, &view));
+        }
+    }
+}
+
+#[test]
+fn all_that_was_sent_was_received() {
+    let (_dir, db) = place();
+    let mut writer = Writer::open(&db).unwrap();
+    // The last packet's pair came beyond the limit: it has a row for either end.
+    let rows = [packet(0, 1, 7, at(0)), packet(4, 3, 50, at(1)), packet(0, 5, 900, at(2)), packet(5, 1, 900, at(2))];
+    store(&mut writer, Origin::Import, &rows);
+    drop(writer);
+    assert_eq!(ask(&db, "SELECT sum(sent_bytes) FROM total"), 957);
+    assert_eq!(ask(&db, "SELECT sum(received_bytes) FROM total"), 957);
+    assert_eq!(ask(&db, "SELECT sum(bytes) FROM traffic WHERE source <> 'beyond'"), 957);
+    assert_eq!(ask(&db, "SELECT sum(bytes) FROM traffic WHERE destination <> 'beyond'"), 957);
+}
+
+/// `cargo test --release --lib store -- --ignored --nocapture a_million_rows`
+#[test]
+#[ignore = "measures"]
+fn a_million_rows() {
+    for (pairs, buckets) in [(1_000_000u32, 1), (10_000, 100)] {
+        let (_dir, db) = place();
+        let ends = pairs / 20;
+        let endpoints =
+            (0..ends).map(|n| Endpoint { end: End::Addr((n + 0x0a00_0000).to_be_bytes().into()), ..client(1) });
+        // Every end talks to twenty, and the pairs come in no order.
+        let pair = |n: u32| (n % ends, (n % ends).wrapping_mul(7919).wrapping_add(n / ends * 31) % ends);
+        let delta = Delta { endpoints: endpoints.collect(), pairs: (0..pairs).map(pair).collect(), rows: Vec::new() };
+        let mut directory = Directory::default();
+        directory.extend(&delta);
+        let rows: Vec<_> = (0..pairs)
+            .flat_map(|pair| {
+                (0..buckets).map(move |n| DeltaRow { pair, ..packet(0, 0, 1000, at(1_700_000_000 + 300 * n)) })
+            })
+            .collect();
+        let mut writer = Writer::open(&db).unwrap();
+        let mut source = Source::new(writer.network("n", "").unwrap(), Origin::Import);
+        for round in ["new", "again"] {
+            let start = Instant::now();
+            writer.begin().unwrap();
+            writer.add(&mut source, &directory, &rows).unwrap();
+            let added = start.elapsed();
+            writer.commit().unwrap();
+            println!(
+                "{pairs} pairs x {buckets} buckets, {round}: added {added:.2?}, committed {:.2?}",
+                start.elapsed()
+            );
+        }
+        let start = Instant::now();
+        let totals = writer.live_totals(NetworkId(1)).unwrap().len();
+        println!("{totals} totals in {:.2?}", start.elapsed());
+        drop(writer);
+        println!("{} bytes a row", fs::metadata(&db).unwrap().len() / rows.len() as u64);
+        let start = Instant::now();
+        println!("{} rows read in {:.2?}", read_all(&db).len(), start.elapsed());
+    }
+}

@@ -1,0 +1,248 @@
+//! Adding to the database.
+
+use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use rusqlite::{Connection, OpenFlags, params};
+
+use super::add::{self, Source};
+use super::{Import, NetworkId, Origin, Totals, count, explain, migrate, resolve, seen, to_sql};
+use crate::traffic::{DeltaRow, Directory, End};
+
+/// Before this version SQLite may lose commits in WAL mode.
+const SAFE_SQLITE: i32 = 3_051_003;
+
+/// The one writer of a database. While it lives no second `serve` or `replay --db` can write there.
+///
+/// Dropped, it rolls back what is open and closes the database.
+#[derive(Debug)]
+pub struct Writer {
+    conn: Connection,
+    path: PathBuf,
+    /// Whether [`Writer::begin`] was not yet followed by a commit or rollback.
+    open: bool,
+    /// Changes whenever row ids that were handed out may be void; never the same in two writers.
+    epoch: u64,
+    /// Holds the lock. Stands last, to be closed after the connection.
+    _lock: File,
+}
+
+impl Writer {
+    /// Opens the database at `path`, creates it if it is missing and brings it to the newest schema.
+    ///
+    /// # Errors
+    /// If another writer has it, it is not ztmon's or a newer ztmon's, or it cannot be written.
+    pub fn open(path: &Path) -> Result<Writer> {
+        ensure!(rusqlite::version_number() >= SAFE_SQLITE, "SQLite {} is too old", rusqlite::version());
+        ensure!(!path.exists() || path.is_file(), "{} is not a file: give another --db", path.display());
+        let lock = lock(path)?;
+        let path = resolve(path)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connect = || -> rusqlite::Result<Connection> {
+            let conn = Connection::open_with_flags(&path, flags)?;
+            conn.busy_timeout(Duration::from_secs(5))?;
+            Ok(conn)
+        };
+        let mut conn = connect().map_err(|error| explain(&path, error))?;
+        let version = migrate::version(&conn, &path)?;
+        // The size limits: 64 MiB of cache, and of -wal to be kept when a large import is over.
+        let pragmas = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+                       PRAGMA cache_size = -65536; PRAGMA journal_size_limit = 67108864;";
+        conn.execute_batch(pragmas).map_err(|error| explain(&path, error))?;
+        let mode: String = conn.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+        ensure!(mode == "wal", "{} is on a file system without shared memory: give another --db", path.display());
+        if version < migrate::newest() {
+            migrate::run(&mut conn, version).with_context(|| format!("cannot set up {}", path.display()))?;
+        }
+        Ok(Writer { conn, path, open: false, epoch: next_epoch(), _lock: lock })
+    }
+
+    /// The network called `name` (16 hex digits, the device while they are unknown, or empty), captured on `device`
+    /// (or empty).
+    ///
+    /// What was stored under the device's name becomes that of the network once its name is known; and while it is
+    /// unknown again, the device stands for the network that was last seen there.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub fn network(&mut self, name: &str, device: &str) -> Result<NetworkId> {
+        add::network(&mut self.conn, name, device).with_context(|| format!("cannot write to {}", self.path.display()))
+    }
+
+    /// Begins a transaction: a flush or an import. One that an error left open is rolled back first.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub fn begin(&mut self) -> Result<()> {
+        if self.open {
+            self.rollback()?;
+        }
+        self.execute("BEGIN IMMEDIATE")?;
+        self.open = true;
+        Ok(())
+    }
+
+    /// Ends the transaction. When this returns, what was added is on the disk.
+    ///
+    /// # Errors
+    /// If it is not; then nothing of the transaction is kept, and it is rolled back.
+    pub fn commit(&mut self) -> Result<()> {
+        self.check_open()?;
+        match self.execute("COMMIT") {
+            Ok(()) => self.open = false,
+            // Should the rollback fail too, the next `begin` tries again.
+            Err(error) => {
+                self.rollback().ok();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Undoes everything since [`Writer::begin`]. Nothing happens if no transaction is open.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub fn rollback(&mut self) -> Result<()> {
+        self.epoch = next_epoch();
+        // After some errors (a full disk) SQLite has rolled back already.
+        if !self.conn.is_autocommit() {
+            self.execute("ROLLBACK")?;
+        }
+        self.open = false;
+        Ok(())
+    }
+
+    /// Adds `rows`, whose pairs `directory` knows, to the usage and to the totals.
+    ///
+    /// # Errors
+    /// Outside a transaction, if a count grows beyond 2⁶³ − 1, or if the database cannot be written. Then roll back.
+    pub fn add(&mut self, source: &mut Source, directory: &Directory, rows: &[DeltaRow]) -> Result<()> {
+        self.check_open()?;
+        source.renew(self.epoch);
+        source
+            .find_pairs(&self.conn, directory, rows)
+            .and_then(|()| source.add_usage(&self.conn, rows))
+            .and_then(|()| source.add_totals(&self.conn, rows))
+            .with_context(|| format!("cannot write to {}", self.path.display()))
+    }
+
+    /// The import of the file with this hash, if it was imported.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn imported(&self, sha256: &[u8; 32]) -> Result<Option<Import>> {
+        let sql = "SELECT name, size, imported_at, frames, first_seen, first_ns, last_seen, last_ns
+                   FROM import WHERE sha256 = ?1";
+        let mut statement = self.conn.prepare(sql)?;
+        let mut rows = statement.query([sha256])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        Ok(Some(Import {
+            sha256: *sha256,
+            name: row.get(0)?,
+            size: count(row, 1)?,
+            imported_at: super::time_at(row.get(2)?, 0),
+            frames: count(row, 3)?,
+            seen: row.get::<_, Option<i64>>(4)?.map(|_| seen(row, 4)).transpose()?,
+        }))
+    }
+
+    /// Notes that a file was imported, in the transaction that added its rows.
+    ///
+    /// # Errors
+    /// If it was imported before, outside a transaction, or if the database cannot be written. Then roll back.
+    pub fn record_import(&mut self, import: &Import) -> Result<()> {
+        self.check_open()?;
+        let sql =
+            "INSERT INTO import (sha256, name, size, imported_at, frames, first_seen, first_ns, last_seen, last_ns)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        let (size, frames) = (to_sql(import.size)?, to_sql(import.frames)?);
+        let (first, last) = (import.seen.map(|s| s.first.clamped()), import.seen.map(|s| s.last.clamped()));
+        let values = params![
+            import.sha256,
+            import.name,
+            size,
+            import.imported_at.clamped().0,
+            frames,
+            first.map(|t| t.0),
+            first.map(|t| t.1),
+            last.map(|t| t.0),
+            last.map(|t| t.1),
+        ];
+        self.conn.execute(sql, values).with_context(|| format!("cannot write to {}", self.path.display()))?;
+        Ok(())
+    }
+
+    /// What every end of a network moved while it was captured live, in the order of [`End`].
+    ///
+    /// # Errors
+    /// If the database cannot be read, or a sum grows beyond 2⁶³ − 1.
+    pub fn live_totals(&self, network: NetworkId) -> Result<Vec<(End, Totals)>> {
+        let sql = "SELECT addr, sent_bytes, received_bytes, sent_packets, received_packets,
+                          first_seen, first_ns, last_seen, last_ns
+                   FROM total JOIN endpoint ON endpoint.id = total.endpoint WHERE network = ?1 AND origin = ?2";
+        let mut statement = self.conn.prepare(sql)?;
+        let mut rows = statement.query([network.0, Origin::Live as i64])?;
+        let mut ends: BTreeMap<End, Totals> = BTreeMap::new();
+        while let Some(row) = rows.next()? {
+            let end = row.get_ref(0)?.as_str()?.parse().map_err(|error| anyhow!("the database is damaged: {error}"))?;
+            let totals = Totals {
+                sent_bytes: count(row, 1)?,
+                received_bytes: count(row, 2)?,
+                sent_packets: count(row, 3)?,
+                received_packets: count(row, 4)?,
+                seen: seen(row, 5)?,
+            };
+            ends.entry(end).and_modify(|whole| whole.add(&totals)).or_insert(totals);
+        }
+        Ok(ends.into_iter().collect())
+    }
+
+    /// How many clients' addresses are known, in all networks.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn addresses(&self) -> Result<u64> {
+        let sql = "SELECT count(*) FROM (SELECT DISTINCT network, addr FROM endpoint
+                   WHERE addr NOT IN ('external', 'multicast', 'other', 'beyond'))";
+        self.conn.query_row(sql, [], |row| Ok(count(row, 0)))?
+    }
+
+    fn check_open(&self) -> Result<()> {
+        ensure!(self.open && !self.conn.is_autocommit(), "no transaction is open on {}", self.path.display());
+        Ok(())
+    }
+
+    fn execute(&self, sql: &str) -> Result<()> {
+        self.conn.execute_batch(sql).with_context(|| format!("cannot write to {}", self.path.display()))
+    }
+}
+
+fn next_epoch() -> u64 {
+    static EPOCH: AtomicU64 = AtomicU64::new(1);
+    EPOCH.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Opens the file, creates it if it is missing, and locks it until it is closed.
+fn lock(path: &Path) -> Result<File> {
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .with_context(|| format!("cannot write the database {}: check it and its directory", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            // Closing it would drop SQLite's own locks if the other writer is in this process.
+            std::mem::forget(file);
+            bail!("{} is in use by another ztmon (serve or replay --db): stop it, or give another --db", path.display())
+        }
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
