@@ -144,6 +144,7 @@ pub struct Serve {
     /// How fast to play the source: times real time, or 'max'
     #[arg(long, value_name = "N", default_value = "1", value_parser = speed, requires = "source")]
     pub speed: Speed,
+    /// What counts.
     #[command(flatten)]
     pub counting: Counting,
 }
@@ -164,8 +165,10 @@ pub struct Replay {
     /// Add what the files hold to this database
     #[arg(long, value_name = "FILE")]
     pub db: Option<PathBuf>,
+    /// What counts.
     #[command(flatten)]
     pub counting: Counting,
+    /// What is printed.
     #[command(flatten)]
     pub output: Output,
 }
@@ -183,6 +186,7 @@ pub struct Report {
     /// Captured live, imported by replay, or both
     #[arg(long, value_name = "ORIGIN", default_value = "all", value_parser = PossibleValuesParser::new(["live", "import", "all"]))]
     pub origin: String,
+    /// What is printed.
     #[command(flatten)]
     pub output: Output,
 }
@@ -317,15 +321,17 @@ const MAX_WINDOW: Span = Span::seconds(3600);
 fn window(text: &str) -> Result<Span, String> {
     let units = [("ms", SECOND / 1000), ("us", 1000), ("ns", 1), ("m", 60 * SECOND), ("s", SECOND), ("", SECOND)];
     let wrong = || "give a time like 2s, 500ms or 1.5s".to_owned();
-    let (number, unit) =
-        units.iter().find_map(|(name, unit)| text.strip_suffix(name).map(|number| (number, *unit))).ok_or_else(wrong)?;
+    let (number, unit) = units
+        .iter()
+        .find_map(|(name, unit)| text.strip_suffix(name).map(|number| (number, *unit)))
+        .ok_or_else(wrong)?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let digits = |text: &str| !text.is_empty() && text.len() <= 9 && text.bytes().all(|c| c.is_ascii_digit());
     if !digits(whole) || (number.contains('.') && !digits(fraction)) {
         return Err(wrong());
     }
-    let nanos = format!("{whole}{fraction}").parse::<i128>().map_err(|_| wrong())? * unit
-        / 10_i128.pow(fraction.len() as u32);
+    let nanos =
+        format!("{whole}{fraction}").parse::<i128>().map_err(|_| wrong())? * unit / 10_i128.pow(fraction.len() as u32);
     match Span(nanos) {
         span if span > MAX_WINDOW => Err("give at most an hour".to_owned()),
         span => Ok(span),

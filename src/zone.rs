@@ -25,10 +25,9 @@ impl Zone {
             return self.start_of(date).ok_or_else(|| format!("there is no {text} in {}", self.0));
         }
         let formats = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"];
-        let local = formats
-            .iter()
-            .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
-            .ok_or("give a date (2026-03-29), a date and time ('2026-03-29 14:00') or RFC 3339 (2026-03-29T12:00:00Z)")?;
+        let local = formats.iter().find_map(|format| NaiveDateTime::parse_from_str(text, format).ok()).ok_or(
+            "give a date (2026-03-29), a date and time ('2026-03-29 14:00') or RFC 3339 (2026-03-29T12:00:00Z)",
+        )?;
         match self.0.from_local_datetime(&local) {
             LocalResult::Single(time) => Ok(stamp(&time)),
             LocalResult::Ambiguous(first, second) => Err(format!(

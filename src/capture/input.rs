@@ -2,15 +2,11 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
-use flate2::bufread::GzDecoder;
+use flate2::{Decompress, FlushDecompress, Status};
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 
 /// How much is read at a time.
 const CHUNK: usize = 256 * 1024;
-
-/// How much is asked of gzip at a time. Its decoder drops what it has unpacked in a call that ends in damage, so the
-/// calls are kept small.
-const GZIP_CHUNK: usize = 4 * 1024;
 
 /// A moving window over a stream of bytes.
 ///
@@ -36,9 +32,7 @@ impl Input {
         reader.by_ref().take(4).read_to_end(&mut magic)?;
         let again = io::Cursor::new(magic.clone()).chain(reader);
         let reader: Box<dyn Read + Send> = match *magic {
-            [0x1f, 0x8b, ..] => {
-                Box::new(Gzip { decoder: Some(GzDecoder::new(BufReader::with_capacity(CHUNK, again))) })
-            }
+            [0x1f, 0x8b, ..] => Box::new(Gzip::new(again)),
             // A zstd frame, or a skippable one before it.
             [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Box::new(Zstd::new(again)?),
             _ => Box::new(again),
@@ -100,56 +94,80 @@ impl Input {
 }
 
 /// Gzip members, one after another, and zeros that pad the last.
-struct Gzip<R: BufRead> {
-    decoder: Option<GzDecoder<R>>,
+///
+/// flate2's own reader drops what it has unpacked in a call that ends in damage.
+struct Gzip<R> {
+    reader: BufReader<R>,
+    decoder: Decompress,
+    in_member: bool,
+    fault: Option<io::Error>,
 }
 
-impl<R: BufRead> Read for Gzip<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let len = out.len().min(GZIP_CHUNK);
-        while let Some(decoder) = &mut self.decoder {
-            match decoder.read(&mut out[..len])? {
-                0 => {
-                    let rest = self.decoder.take().map(GzDecoder::into_inner);
-                    self.decoder = match rest {
-                        Some(mut rest) => skip_zeros(&mut rest)?.then(|| GzDecoder::new(rest)),
-                        None => None,
-                    };
-                }
-                read => return Ok(read),
-            }
-        }
-        Ok(0)
+/// The largest window of deflate, as a power of 2.
+const WINDOW_BITS: u8 = 15;
+
+impl<R: Read> Gzip<R> {
+    fn new(reader: R) -> Self {
+        let reader = BufReader::with_capacity(CHUNK, reader);
+        Gzip { reader, decoder: Decompress::new_gzip(WINDOW_BITS), in_member: true, fault: None }
     }
 }
 
-/// Passes zeros; says whether anything follows.
-fn skip_zeros(reader: &mut impl BufRead) -> io::Result<bool> {
-    loop {
-        let bytes = reader.fill_buf()?;
-        let zeros = bytes.iter().take_while(|&&byte| byte == 0).count();
-        if zeros < bytes.len() || bytes.is_empty() {
-            let more = !bytes.is_empty();
-            reader.consume(zeros);
-            return Ok(more);
+impl<R: Read> Read for Gzip<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(fault) = self.fault.take() {
+                return Err(fault);
+            }
+            let bytes = self.reader.fill_buf()?;
+            if !self.in_member {
+                let zeros = bytes.iter().take_while(|&&byte| byte == 0).count();
+                match bytes {
+                    [] => return Ok(0),
+                    bytes if zeros == bytes.len() => self.reader.consume(zeros),
+                    _ => {
+                        self.reader.consume(zeros);
+                        self.decoder = Decompress::new_gzip(WINDOW_BITS);
+                        self.in_member = true;
+                    }
+                }
+                continue;
+            }
+            let over = bytes.is_empty();
+            let (consumed, unpacked) = (self.decoder.total_in(), self.decoder.total_out());
+            let status = self.decoder.decompress(bytes, out, FlushDecompress::None);
+            let read = (self.decoder.total_out() - unpacked) as usize;
+            self.reader.consume((self.decoder.total_in() - consumed) as usize);
+            match status {
+                Ok(Status::StreamEnd) => self.in_member = false,
+                Ok(_) if over && read == 0 => self.fault = Some(ends_early("gzip member")),
+                Ok(_) => (),
+                Err(error) => self.fault = Some(io::Error::other(format!("broken gzip: {error}"))),
+            }
+            if read > 0 {
+                return Ok(read);
+            }
         }
-        reader.consume(zeros);
     }
 }
 
 /// Zstd frames, one after another.
 ///
-/// The library's own reader hands a whole frame to a shortcut that yields nothing at all when the checksum behind the
-/// frame is wrong. Here each frame starts with no room for output, which that shortcut declines.
-struct Zstd<R: Read> {
+/// The library's own reader hands a small frame to a shortcut that yields nothing at all when the checksum behind it is
+/// wrong. Here the decoder is fed no more than it asks for, a block at a time, and gives each before the next.
+struct Zstd<R> {
     reader: BufReader<R>,
     decoder: Decoder<'static>,
-    at_frame_start: bool,
+    /// How many bytes it asks for; 0 between frames.
+    wants: usize,
 }
+
+/// What a frame's header needs at least.
+const FRAME_START: usize = 5;
 
 impl<R: Read> Zstd<R> {
     fn new(reader: R) -> io::Result<Self> {
-        Ok(Zstd { reader: BufReader::with_capacity(CHUNK, reader), decoder: Decoder::new()?, at_frame_start: true })
+        Ok(Zstd { reader: BufReader::with_capacity(CHUNK, reader), decoder: Decoder::new()?, wants: 0 })
     }
 }
 
@@ -158,26 +176,32 @@ impl<R: Read> Read for Zstd<R> {
         loop {
             let bytes = self.reader.fill_buf()?;
             let over = bytes.is_empty();
-            if over && self.at_frame_start {
+            if over && self.wants == 0 {
                 return Ok(0);
             }
-            let mut input = InBuffer::around(bytes);
-            let room = if self.at_frame_start { 0 } else { out.len() };
-            let mut output = OutBuffer::around(&mut out[..room]);
-            let hint = self.decoder.run(&mut input, &mut output)?;
-            let (read, used) = (output.pos(), input.pos());
-            self.reader.consume(used);
-            if hint == 0 {
+            if self.wants == 0 {
                 self.decoder.reinit()?;
+                self.wants = FRAME_START;
             }
-            // A frame of no content ends where it starts.
-            self.at_frame_start = hint == 0;
+            let mut input = InBuffer::around(&bytes[..bytes.len().min(self.wants)]);
+            let mut output = OutBuffer::around(&mut *out);
+            self.wants = self
+                .decoder
+                .run(&mut input, &mut output)
+                .map_err(|error| io::Error::other(format!("broken zstd: {error}")))?;
+            let read = output.pos();
+            let used = input.pos();
+            self.reader.consume(used);
             if read > 0 {
                 return Ok(read);
             }
-            if over && hint != 0 {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the zstd frame ends early"));
+            if over && self.wants > 0 {
+                return Err(ends_early("zstd frame"));
             }
         }
     }
+}
+
+fn ends_early(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, format!("the file ends inside a {what}"))
 }

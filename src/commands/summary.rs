@@ -50,9 +50,10 @@ pub(super) fn text(stats: &Stats, diagnosis: &Diagnosis, tee: Tee) -> String {
 /// The same for a program.
 pub(super) fn json(stats: &Stats, diagnosis: &Diagnosis) -> Value {
     let count = |outcome| stats.outcomes.get(outcome);
-    let apart = diagnosis.apart.iter().map(|apart| {
-        json!({"mac": apart.mac.to_string(), "singles": apart.singles, "observer": apart.observer})
-    });
+    let apart = diagnosis
+        .apart
+        .iter()
+        .map(|apart| json!({"mac": apart.mac.to_string(), "singles": apart.singles, "observer": apart.observer}));
     json!({
         "frames": stats.outcomes.frames(),
         "counted": count(Outcome::Counted),

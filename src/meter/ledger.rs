@@ -158,10 +158,9 @@ impl Ledger {
     pub(super) fn open(&mut self, key: FlowKey, packet: &Packet<'_>) -> Flow {
         let macs = packet.macs;
         let src = self.name(packet.src);
-        let dst = if packet.to_group { End::Multicast } else { self.name(packet.dst) };
-        let dst_mac = if packet.to_group { None } else { macs.map(|(_, dst)| dst) };
         let src = self.endpoint(src, macs.map(|(src, _)| src));
-        let dst = self.endpoint(dst, dst_mac);
+        let dst = if packet.to_group { End::Multicast } else { self.name(packet.dst) };
+        let dst = self.endpoint(dst, if packet.to_group { None } else { macs.map(|(_, dst)| dst) });
         let flow = if self.has_room(src, dst) {
             Flow::Counted(self.pair(src, dst), None)
         } else {

@@ -224,7 +224,12 @@ fn a_reader_sees_what_is_committed_beside_a_writer() {
     let reader = Reader::open(&db).unwrap();
     let count = |reader: &Reader| {
         let mut rows = 0;
-        reader.rows(None, None..None, |_, _, _| Ok(rows += 1)).unwrap();
+        reader
+            .rows(None, None..None, |_, _, _| {
+                let _: () = rows += 1;
+                Ok(())
+            })
+            .unwrap();
         rows
     };
     assert_eq!(count(&reader), 0);
