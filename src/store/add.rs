@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use anyhow::Result;
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 
-use super::{NetworkId, Origin, Totals, offset, to_sql};
+use super::{Import, NetworkId, Origin, Totals, offset, to_sql};
 use crate::traffic::{DeltaRow, Directory, End, Endpoint};
 
 /// One meter's traffic on its way into a database: remembers which rows the numbers of the meter's [`Directory`]
@@ -211,4 +211,24 @@ pub(super) fn network(conn: &mut Connection, name: &str, device: &str) -> Result
     }
     tx.commit()?;
     Ok(NetworkId(id))
+}
+
+/// Notes an import.
+pub(super) fn import(conn: &Connection, import: &Import) -> Result<()> {
+    let (first, last) = (import.seen.map(|seen| seen.first.clamped()), import.seen.map(|seen| seen.last.clamped()));
+    let values = params![
+        import.sha256,
+        import.name,
+        to_sql(import.size)?,
+        import.imported_at.clamped().0,
+        to_sql(import.frames)?,
+        first.map(|time| time.0),
+        first.map(|time| time.1),
+        last.map(|time| time.0),
+        last.map(|time| time.1),
+    ];
+    let sql = "INSERT INTO import (sha256, name, size, imported_at, frames, first_seen, first_ns, last_seen, last_ns)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    conn.execute(sql, values)?;
+    Ok(())
 }

@@ -104,7 +104,7 @@ fn to_sql(count: u64) -> Result<i64> {
 /// A count as it stands in column `index`.
 fn count(row: &rusqlite::Row, index: usize) -> Result<u64> {
     let value: i64 = row.get(index)?;
-    u64::try_from(value).with_context(|| format!("the database is damaged: it holds a count of {value}"))
+    u64::try_from(value).with_context(|| format!("it is damaged: it holds a count of {value}"))
 }
 
 /// The times that stand in the four columns from `index` on: seconds and nanoseconds of the first and the last packet.

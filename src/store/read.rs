@@ -76,11 +76,8 @@ impl Reader {
         let bounds = (since.unwrap_or(i64::MIN), until.unwrap_or(i64::MAX), origin.map(|origin| origin as i64));
         let mut rows = statement.query(bounds).with_context(reading)?;
         while let Some(row) = rows.next().with_context(reading)? {
-            let bucket = row.get(0)?;
-            let counts = Counts { bytes: count(row, 1)?, packets: count(row, 2)?, copies: count(row, 3)? };
-            let seen = Seen { first: time_at(bucket, row.get(4)?), last: time_at(bucket, row.get(5)?) };
-            let (src, dst) = (endpoint(row, 6)?, endpoint(row, 8)?);
-            each(row.get_ref(10)?.as_str()?, bucket, Row { src, dst, counts, seen })?;
+            let (bucket, usage) = usage(row).with_context(reading)?;
+            each(row.get_ref(10)?.as_str()?, bucket, usage)?;
         }
         self.check_unwritten()
     }
@@ -135,11 +132,19 @@ fn immutable_uri(path: &Path) -> String {
     uri + "?immutable=1"
 }
 
+/// The bucket and the row that stand in the first ten columns.
+fn usage(row: &rusqlite::Row) -> Result<(i64, Row)> {
+    let bucket = row.get(0)?;
+    let counts = Counts { bytes: count(row, 1)?, packets: count(row, 2)?, copies: count(row, 3)? };
+    let seen = Seen { first: time_at(bucket, row.get(4)?), last: time_at(bucket, row.get(5)?) };
+    Ok((bucket, Row { src: endpoint(row, 6)?, dst: endpoint(row, 8)?, counts, seen }))
+}
+
 /// The endpoint whose address and MAC stand in the columns from `index` on.
 fn endpoint(row: &rusqlite::Row, index: usize) -> Result<Endpoint> {
     let (addr, mac) = (row.get_ref(index)?.as_str()?, row.get_ref(index + 1)?.as_str()?);
     let parse = || -> Result<Endpoint, String> {
         Ok(Endpoint { end: addr.parse()?, mac: if mac.is_empty() { None } else { Some(mac.parse()?) } })
     };
-    parse().map_err(|error| anyhow!("the database is damaged: {error}"))
+    parse().map_err(|error| anyhow!("it is damaged: {error}"))
 }

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, OpenFlags};
 
 use super::add::{self, Source};
-use super::{Import, NetworkId, Origin, Totals, count, explain, migrate, resolve, seen, to_sql};
+use super::{Import, NetworkId, Origin, Totals, count, explain, migrate, resolve, seen};
+use crate::time::Timestamp;
 use crate::traffic::{DeltaRow, Directory, End};
 
 /// Before this version SQLite may lose commits in WAL mode.
@@ -21,9 +22,9 @@ const SAFE_SQLITE: i32 = 3_051_003;
 /// Dropped, it rolls back what is open and closes the database.
 #[derive(Debug)]
 pub struct Writer {
-    conn: Connection,
+    pub(super) conn: Connection,
     path: PathBuf,
-    /// Whether [`Writer::begin`] was not yet followed by a commit or rollback.
+    /// Whether a transaction is open and may be committed.
     open: bool,
     /// Changes whenever row ids that were handed out may be void; never the same in two writers.
     epoch: u64,
@@ -70,7 +71,7 @@ impl Writer {
     /// # Errors
     /// If the database cannot be written.
     pub fn network(&mut self, name: &str, device: &str) -> Result<NetworkId> {
-        add::network(&mut self.conn, name, device).with_context(|| format!("cannot write to {}", self.path.display()))
+        add::network(&mut self.conn, name, device).with_context(|| self.writing())
     }
 
     /// Begins a transaction: a flush or an import. One that an error left open is rolled back first.
@@ -78,7 +79,7 @@ impl Writer {
     /// # Errors
     /// If the database cannot be written.
     pub fn begin(&mut self) -> Result<()> {
-        if self.open {
+        if !self.conn.is_autocommit() {
             self.rollback()?;
         }
         self.execute("BEGIN IMMEDIATE")?;
@@ -92,15 +93,9 @@ impl Writer {
     /// If it is not; then nothing of the transaction is kept, and it is rolled back.
     pub fn commit(&mut self) -> Result<()> {
         self.check_open()?;
-        match self.execute("COMMIT") {
-            Ok(()) => self.open = false,
-            // Should the rollback fail too, the next `begin` tries again.
-            Err(error) => {
-                self.rollback().ok();
-                return Err(error);
-            }
-        }
-        Ok(())
+        let committed = self.execute("COMMIT");
+        self.open = false;
+        self.or_roll_back(committed)
     }
 
     /// Undoes everything since [`Writer::begin`]. Nothing happens if no transaction is open.
@@ -108,27 +103,29 @@ impl Writer {
     /// # Errors
     /// If the database cannot be written.
     pub fn rollback(&mut self) -> Result<()> {
+        self.open = false;
         self.epoch = next_epoch();
         // After some errors (a full disk) SQLite has rolled back already.
         if !self.conn.is_autocommit() {
             self.execute("ROLLBACK")?;
         }
-        self.open = false;
         Ok(())
     }
 
     /// Adds `rows`, whose pairs `directory` knows, to the usage and to the totals.
     ///
     /// # Errors
-    /// Outside a transaction, if a count grows beyond 2⁶³ − 1, or if the database cannot be written. Then roll back.
+    /// Outside a transaction, if a count grows beyond 2⁶³ − 1, or if the database cannot be written. Then the whole
+    /// transaction is rolled back.
     pub fn add(&mut self, source: &mut Source, directory: &Directory, rows: &[DeltaRow]) -> Result<()> {
         self.check_open()?;
         source.renew(self.epoch);
-        source
+        let added = source
             .find_pairs(&self.conn, directory, rows)
             .and_then(|()| source.add_usage(&self.conn, rows))
             .and_then(|()| source.add_totals(&self.conn, rows))
-            .with_context(|| format!("cannot write to {}", self.path.display()))
+            .with_context(|| self.writing());
+        self.or_roll_back(added)
     }
 
     /// The import of the file with this hash, if it was imported.
@@ -136,70 +133,64 @@ impl Writer {
     /// # Errors
     /// If the database cannot be read.
     pub fn imported(&self, sha256: &[u8; 32]) -> Result<Option<Import>> {
-        let sql = "SELECT name, size, imported_at, frames, first_seen, first_ns, last_seen, last_ns
-                   FROM import WHERE sha256 = ?1";
-        let mut statement = self.conn.prepare(sql)?;
-        let mut rows = statement.query([sha256])?;
-        let Some(row) = rows.next()? else { return Ok(None) };
-        Ok(Some(Import {
-            sha256: *sha256,
-            name: row.get(0)?,
-            size: count(row, 1)?,
-            imported_at: super::time_at(row.get(2)?, 0),
-            frames: count(row, 3)?,
-            seen: row.get::<_, Option<i64>>(4)?.map(|_| seen(row, 4)).transpose()?,
-        }))
+        let read = || -> Result<_> {
+            let mut statement = self.conn.prepare(
+                "SELECT name, size, imported_at, frames, first_seen, first_ns, last_seen, last_ns
+                 FROM import WHERE sha256 = ?1",
+            )?;
+            let mut rows = statement.query([sha256])?;
+            let Some(row) = rows.next()? else { return Ok(None) };
+            Ok(Some(Import {
+                sha256: *sha256,
+                name: row.get(0)?,
+                size: count(row, 1)?,
+                imported_at: Timestamp::new(row.get(2)?, 0),
+                frames: count(row, 3)?,
+                seen: row.get::<_, Option<i64>>(4)?.map(|_| seen(row, 4)).transpose()?,
+            }))
+        };
+        read().with_context(|| self.reading())
     }
 
     /// Notes that a file was imported, in the transaction that added its rows.
     ///
     /// # Errors
-    /// If it was imported before, outside a transaction, or if the database cannot be written. Then roll back.
+    /// Outside a transaction, if the file was imported before, or if the database cannot be written. Then the whole
+    /// transaction is rolled back.
     pub fn record_import(&mut self, import: &Import) -> Result<()> {
         self.check_open()?;
-        let sql =
-            "INSERT INTO import (sha256, name, size, imported_at, frames, first_seen, first_ns, last_seen, last_ns)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-        let (size, frames) = (to_sql(import.size)?, to_sql(import.frames)?);
-        let (first, last) = (import.seen.map(|s| s.first.clamped()), import.seen.map(|s| s.last.clamped()));
-        let values = params![
-            import.sha256,
-            import.name,
-            size,
-            import.imported_at.clamped().0,
-            frames,
-            first.map(|t| t.0),
-            first.map(|t| t.1),
-            last.map(|t| t.0),
-            last.map(|t| t.1),
-        ];
-        self.conn.execute(sql, values).with_context(|| format!("cannot write to {}", self.path.display()))?;
-        Ok(())
+        let recorded = add::import(&self.conn, import).with_context(|| self.writing());
+        self.or_roll_back(recorded)
     }
 
     /// What every end of a network moved while it was captured live, in the order of [`End`].
     ///
     /// # Errors
-    /// If the database cannot be read, or a sum grows beyond 2⁶³ − 1.
+    /// Within a transaction, as what is not committed is not to be shown, or if the database cannot be read.
     pub fn live_totals(&self, network: NetworkId) -> Result<Vec<(End, Totals)>> {
-        let sql = "SELECT addr, sent_bytes, received_bytes, sent_packets, received_packets,
-                          first_seen, first_ns, last_seen, last_ns
-                   FROM total JOIN endpoint ON endpoint.id = total.endpoint WHERE network = ?1 AND origin = ?2";
-        let mut statement = self.conn.prepare(sql)?;
-        let mut rows = statement.query([network.0, Origin::Live as i64])?;
-        let mut ends: BTreeMap<End, Totals> = BTreeMap::new();
-        while let Some(row) = rows.next()? {
-            let end = row.get_ref(0)?.as_str()?.parse().map_err(|error| anyhow!("the database is damaged: {error}"))?;
-            let totals = Totals {
-                sent_bytes: count(row, 1)?,
-                received_bytes: count(row, 2)?,
-                sent_packets: count(row, 3)?,
-                received_packets: count(row, 4)?,
-                seen: seen(row, 5)?,
-            };
-            ends.entry(end).and_modify(|whole| whole.add(&totals)).or_insert(totals);
-        }
-        Ok(ends.into_iter().collect())
+        ensure!(self.conn.is_autocommit(), "a transaction is open on {}", self.path.display());
+        let read = || -> Result<_> {
+            let mut statement = self.conn.prepare(
+                "SELECT addr, sent_bytes, received_bytes, sent_packets, received_packets,
+                        first_seen, first_ns, last_seen, last_ns
+                 FROM total JOIN endpoint ON endpoint.id = total.endpoint WHERE network = ?1 AND origin = ?2",
+            )?;
+            let mut rows = statement.query([network.0, Origin::Live as i64])?;
+            let mut ends: BTreeMap<End, Totals> = BTreeMap::new();
+            while let Some(row) = rows.next()? {
+                let end = row.get_ref(0)?.as_str()?.parse().map_err(|error| anyhow!("it is damaged: {error}"))?;
+                let totals = Totals {
+                    sent_bytes: count(row, 1)?,
+                    received_bytes: count(row, 2)?,
+                    sent_packets: count(row, 3)?,
+                    received_packets: count(row, 4)?,
+                    seen: seen(row, 5)?,
+                };
+                ends.entry(end).and_modify(|whole| whole.add(&totals)).or_insert(totals);
+            }
+            Ok(ends.into_iter().collect())
+        };
+        read().with_context(|| self.reading())
     }
 
     /// How many clients' addresses are known, in all networks.
@@ -209,7 +200,8 @@ impl Writer {
     pub fn addresses(&self) -> Result<u64> {
         let sql = "SELECT count(*) FROM (SELECT DISTINCT network, addr FROM endpoint
                    WHERE addr NOT IN ('external', 'multicast', 'other', 'beyond'))";
-        self.conn.query_row(sql, [], |row| Ok(count(row, 0)))?
+        let counted = self.conn.query_row(sql, [], |row| Ok(count(row, 0)));
+        counted.map_err(anyhow::Error::from).flatten().with_context(|| self.reading())
     }
 
     fn check_open(&self) -> Result<()> {
@@ -218,7 +210,20 @@ impl Writer {
     }
 
     fn execute(&self, sql: &str) -> Result<()> {
-        self.conn.execute_batch(sql).with_context(|| format!("cannot write to {}", self.path.display()))
+        self.conn.execute_batch(sql).with_context(|| self.writing())
+    }
+
+    /// After an error nothing of the transaction must be committed. Should the rollback fail too, `begin` tries again.
+    fn or_roll_back(&mut self, result: Result<()>) -> Result<()> {
+        result.inspect_err(|_| drop(self.rollback()))
+    }
+
+    fn reading(&self) -> String {
+        format!("cannot read {}", self.path.display())
+    }
+
+    fn writing(&self) -> String {
+        format!("cannot write to {}", self.path.display())
     }
 }
 

@@ -112,6 +112,31 @@ fn all_that_was_sent_was_received() {
     assert_eq!(ask(&db, "SELECT sum(bytes) FROM traffic WHERE destination <> 'beyond'"), 957);
 }
 
+#[test]
+fn numbers_never_wrap() {
+    const MAX: u64 = i64::MAX as u64;
+    let (_dir, db) = place();
+    let mut writer = Writer::open(&db).unwrap();
+    let mut source = Source::new(writer.network("n", "").unwrap(), Origin::Live);
+    for rows in [
+        vec![packet(0, 1, MAX + 1, at(0))],
+        vec![packet(0, 1, MAX, at(0)), packet(0, 1, 1, at(0))],
+        vec![packet(0, 1, MAX, at(0)), packet(0, 1, MAX, at(300)), packet(0, 1, MAX, at(600))],
+    ] {
+        writer.begin().unwrap();
+        let error = line(writer.add(&mut source, &directory(), &rows));
+        assert!(error.contains("too large") || error.contains("cannot store REAL"), "{error}");
+        writer.rollback().unwrap();
+    }
+    assert_eq!(read_all(&db), []);
+    store(&mut writer, Origin::Live, &[packet(0, 1, MAX, at(0))]);
+    writer.begin().unwrap();
+    let error = line(writer.add(&mut source, &directory(), &[packet(0, 1, 1, at(300))]));
+    assert!(error.contains("cannot store REAL"), "{error}");
+    drop(writer);
+    assert_eq!(read_all(&db)[0].counts.bytes, MAX);
+}
+
 /// `cargo test --release --lib store -- --ignored --nocapture a_million_rows`
 #[test]
 #[ignore = "measures"]
@@ -132,7 +157,7 @@ fn a_million_rows() {
             })
             .collect();
         let mut writer = Writer::open(&db).unwrap();
-        let mut source = Source::new(writer.network("n", "").unwrap(), Origin::Import);
+        let mut source = Source::new(writer.network("n", "").unwrap(), Origin::Live);
         for round in ["new", "again"] {
             let start = Instant::now();
             writer.begin().unwrap();
