@@ -48,3 +48,19 @@ impl LinkType {
         LinkType(field & 0x03ff_ffff)
     }
 }
+
+/// What libpcap says of a device's frames since the process began to capture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Packets received.
+    pub received: u64,
+    /// Packets dropped for want of room in the buffer.
+    pub dropped: u64,
+}
+
+impl Statistics {
+    /// Both.
+    pub fn plus(self, more: Statistics) -> Self {
+        Statistics { received: self.received + more.received, dropped: self.dropped + more.dropped }
+    }
+}

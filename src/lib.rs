@@ -27,7 +27,8 @@
 //! # Reading order
 //!
 //! The nouns first, which know only each other: [`time`], [`frame`], [`packet`], [`traffic`]. Then the core: [`parse`],
-//! [`meter`]. Then the edges, which know the nouns and never each other: [`capture`], [`report`], [`zerotier`].
+//! [`meter`], [`report`], [`zerotier`]. Then the edges, which know those and never each other: [`capture`], [`store`],
+//! [`web`]. [`metrics`] has every Prometheus name. [`commands`] alone know everything; [`cli`] says what they can do.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod capture;
@@ -35,6 +36,7 @@ pub mod cli;
 pub mod commands;
 pub mod frame;
 pub mod meter;
+pub mod metrics;
 pub mod packet;
 pub mod parse;
 pub mod report;

@@ -123,6 +123,37 @@ pub struct Row {
     pub seen: Seen,
 }
 
+/// What an end ever moved, over all MACs it was seen behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Totals {
+    /// IP bytes it sent.
+    pub sent_bytes: u64,
+    /// IP bytes it received.
+    pub received_bytes: u64,
+    /// Packets it sent.
+    pub sent_packets: u64,
+    /// Packets it received.
+    pub received_packets: u64,
+    /// Its first and last packet.
+    pub seen: Seen,
+}
+
+impl Totals {
+    /// Nothing moved, at some time.
+    pub fn none(seen: Seen) -> Self {
+        Totals { sent_bytes: 0, received_bytes: 0, sent_packets: 0, received_packets: 0, seen }
+    }
+
+    /// Adds `more`. A sum beyond 64 bits stops at their end, where the database refuses it.
+    pub fn add(&mut self, more: &Totals) {
+        self.sent_bytes = self.sent_bytes.saturating_add(more.sent_bytes);
+        self.received_bytes = self.received_bytes.saturating_add(more.received_bytes);
+        self.sent_packets = self.sent_packets.saturating_add(more.sent_packets);
+        self.received_packets = self.received_packets.saturating_add(more.received_packets);
+        self.seen.merge(more.seen);
+    }
+}
+
 /// What became of a frame. Every frame ends in exactly one of these; together they are all frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {

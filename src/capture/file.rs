@@ -105,6 +105,13 @@ impl CaptureFile {
     }
 }
 
+impl Error {
+    /// Whether there were frames before it, or at least a header.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Error::Damaged { .. })
+    }
+}
+
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -8,6 +8,8 @@ mod file;
 mod filter;
 mod history;
 mod input;
+#[cfg(feature = "live")]
+pub mod live;
 mod pcapng;
 
 pub use file::{CaptureFile, Error};

@@ -5,6 +5,7 @@ mod place;
 mod replay;
 mod report;
 mod rules;
+mod serve;
 mod summary;
 
 use std::process::ExitCode;
@@ -29,7 +30,7 @@ pub fn run(arguments: Result<Cli, Usage>) -> ExitCode {
             Command::Replay(args) => replay::run(*args),
             Command::Report(args) => report::run(args),
             Command::Rules(args) => rules::run(&args),
-            Command::Serve(_) => Err(anyhow::anyhow!("not yet")),
+            Command::Serve(args) => serve::run(*args),
         },
         Err(Usage::Clap(error)) => {
             // A closed pipe is no reason to fail.

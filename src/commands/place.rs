@@ -16,7 +16,7 @@ pub(super) struct Database {
     /// Where it is, or is to be.
     pub path: PathBuf,
     /// The places that were looked at.
-    tried: String,
+    pub tried: String,
 }
 
 /// `--db`, else `$ZTMON_DB`, else the system's if it exists, else one in the current directory.

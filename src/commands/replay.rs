@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 
 use super::output::Destination;
 use super::{Status, place, summary};
-use crate::capture::{Error, Filter, History, Problem, Source};
+use crate::capture::{Filter, History, Problem, Source};
 use crate::cli;
 use crate::meter::Meter;
 use crate::report::{Builder, thousands};
@@ -110,7 +110,7 @@ impl Input {
 
 /// Whether nothing at all came of a file.
 fn is_hopeless(problem: &Problem) -> bool {
-    !matches!(problem.error, Error::Damaged { .. })
+    !problem.error.is_damage()
 }
 
 fn complain(history: &History, inputs: &[Input]) {

@@ -87,8 +87,8 @@ pub struct Stats {
     pub teed: u64,
     /// Packets that could not be remembered until their copy, because too many waited.
     pub overflows: u64,
-    /// The latest frame's time, or rather the latest time any frame had.
-    pub latest: Option<Timestamp>,
+    /// The latest time that any frame had.
+    pub last_frame: Option<Timestamp>,
 }
 
 /// One key in so many is paired in the shadow under `--tee one`.
@@ -102,6 +102,8 @@ pub struct Meter {
     groups: Table,
     ledger: Ledger,
     stats: Stats,
+    /// The latest time seen, of frames or told.
+    latest: Option<Timestamp>,
     cuts: Cuts,
     shadow: Shadow,
 }
@@ -122,6 +124,7 @@ impl Meter {
             groups: Table::new(settings.window),
             ledger: Ledger::new(settings.limits, settings.scope.clone(), settings.both_ends),
             stats: Stats::default(),
+            latest: None,
             cuts: Cuts::default(),
             shadow: Shadow { table: Table::new(settings.window), frames: 0, pairs: 0 },
             settings,
@@ -131,6 +134,7 @@ impl Meter {
     /// Takes one frame in.
     pub fn frame(&mut self, frame: &Frame<'_>) -> Outcome {
         self.advance(frame.time);
+        self.stats.last_frame = self.stats.last_frame.max(Some(frame.time));
         let outcome = match parse::packet(frame) {
             Ok(packet) => self.packet(&packet, frame.time),
             Err(reject) => {
@@ -146,10 +150,10 @@ impl Meter {
 
     /// Tells the meter what time it is, when no frame has. Packets whose window has passed become singles.
     pub fn advance(&mut self, time: Timestamp) {
-        if self.stats.latest.is_some_and(|latest| time <= latest) {
+        if self.latest.is_some_and(|latest| time <= latest) {
             return;
         }
-        self.stats.latest = Some(time);
+        self.latest = Some(time);
         let Meter { unicast, groups, shadow, ledger, stats, .. } = self;
         unicast.advance(time, &mut |pair| single(ledger, stats, pair));
         groups.advance(time, &mut |_| ());

@@ -48,37 +48,6 @@ pub enum Origin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NetworkId(i64);
 
-/// What an end ever moved, over all MACs it was seen behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Totals {
-    /// IP bytes it sent.
-    pub sent_bytes: u64,
-    /// IP bytes it received.
-    pub received_bytes: u64,
-    /// Packets it sent.
-    pub sent_packets: u64,
-    /// Packets it received.
-    pub received_packets: u64,
-    /// Its first and last packet.
-    pub seen: Seen,
-}
-
-impl Totals {
-    /// Nothing moved, at some time.
-    fn none(seen: Seen) -> Self {
-        Totals { sent_bytes: 0, received_bytes: 0, sent_packets: 0, received_packets: 0, seen }
-    }
-
-    /// Adds `more`. A sum beyond 64 bits stops at their end, where the database refuses it.
-    fn add(&mut self, more: &Totals) {
-        self.sent_bytes = self.sent_bytes.saturating_add(more.sent_bytes);
-        self.received_bytes = self.received_bytes.saturating_add(more.received_bytes);
-        self.sent_packets = self.sent_packets.saturating_add(more.sent_packets);
-        self.received_packets = self.received_packets.saturating_add(more.received_packets);
-        self.seen.merge(more.seen);
-    }
-}
-
 /// A capture file that was taken into the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Import {

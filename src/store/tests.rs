@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
-use crate::traffic::{Counts, Delta, DeltaRow, Directory, End, Endpoint, Row};
+use crate::traffic::{Counts, Delta, DeltaRow, Directory, End, Endpoint, Row, Totals};
 
 mod access;
 mod sums;

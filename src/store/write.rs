@@ -10,9 +10,9 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use rusqlite::{Connection, OpenFlags};
 
 use super::add::{self, Source};
-use super::{Import, NetworkId, Origin, Totals, count, explain, migrate, resolve, seen};
+use super::{Import, NetworkId, Origin, count, explain, migrate, resolve, seen};
 use crate::time::Timestamp;
-use crate::traffic::{DeltaRow, Directory, End};
+use crate::traffic::{DeltaRow, Directory, End, Totals};
 
 /// Before this version SQLite may lose commits in WAL mode.
 const SAFE_SQLITE: i32 = 3_051_003;

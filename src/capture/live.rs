@@ -1,0 +1,163 @@
+//! Frames from a device, through libpcap.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use pcap::{Active, Capture, Device, Error};
+
+use crate::frame::{Frame, LinkType, Statistics};
+use crate::packet::Mac;
+use crate::time::Timestamp;
+
+/// Bytes that the kernel buffers for us, so that a busy moment loses nothing.
+const BUFFER_BYTES: i32 = 64 << 20;
+
+/// How long the kernel may gather frames before it hands over a batch, in milliseconds.
+pub const BATCH_MILLIS: i32 = 50;
+
+/// Frames taken in one go before the caller gets a word in.
+const BATCH_FRAMES: usize = 4096;
+
+/// What begins the names of ZeroTier's devices: Linux and FreeBSD, Windows, macOS.
+#[cfg(not(target_os = "macos"))]
+const PREFIXES: [&str; 2] = ["zt", "ZeroTier"];
+#[cfg(target_os = "macos")]
+const PREFIXES: [&str; 3] = ["zt", "ZeroTier", "feth"];
+
+/// A device of this machine.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Its name.
+    pub name: String,
+    /// Its addresses.
+    pub addresses: Vec<std::net::IpAddr>,
+}
+
+/// The ZeroTier devices that are there now.
+pub fn zerotier_devices() -> Vec<Candidate> {
+    let is_zerotier = |name: &str| PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    let all = Device::list().unwrap_or_default();
+    all.into_iter().filter(|device| is_zerotier(&device.name)).map(Candidate::from).collect()
+}
+
+/// The device of this name, if it is there now.
+pub fn device(name: &str) -> Option<Candidate> {
+    Device::list().unwrap_or_default().into_iter().find(|device| device.name == name).map(Candidate::from)
+}
+
+impl From<Device> for Candidate {
+    fn from(device: Device) -> Self {
+        let addresses = device.addresses.iter().map(|address| address.addr).collect();
+        Candidate { name: device.name, addresses }
+    }
+}
+
+/// The device's own MAC, where the system tells it (Linux).
+pub fn device_mac(name: &str) -> Option<Mac> {
+    let text = std::fs::read_to_string(Path::new("/sys/class/net").join(name).join("address")).ok()?;
+    text.trim().parse().ok().filter(|mac: &Mac| mac.0 != 0)
+}
+
+/// The number that the system gave the device (Linux). A device that went away and came back has another, and a capture
+/// on the old one stays silent without an error.
+fn index(name: &str) -> Option<u32> {
+    let text = std::fs::read_to_string(Path::new("/sys/class/net").join(name).join("ifindex")).ok()?;
+    text.trim().parse().ok()
+}
+
+/// An open capture.
+pub struct Live {
+    capture: Capture<Active>,
+    device: String,
+    index: Option<u32>,
+    link: LinkType,
+    /// libpcap counts in 32 bits; these are the differences, summed up.
+    statistics: Statistics,
+    last: (u32, u32),
+}
+
+impl Live {
+    /// Starts to capture on a device, `snaplen` bytes of each frame. Needs CAP_NET_RAW on Linux. Not promiscuous:
+    /// ZeroTier hands the observer's device what is meant for it, copies included.
+    pub fn open(device: &str, snaplen: i32) -> Result<Self, Error> {
+        let capture = Capture::from_device(device)?
+            .snaplen(snaplen)
+            .promisc(false)
+            .buffer_size(BUFFER_BYTES)
+            .timeout(BATCH_MILLIS)
+            .open()?
+            .setnonblock()?;
+        let link = LinkType(u32::try_from(capture.get_datalink().0).unwrap_or(u32::MAX));
+        let statistics = Statistics::default();
+        Ok(Live { capture, device: device.to_owned(), index: index(device), link, statistics, last: (0, 0) })
+    }
+
+    /// The link type of its frames.
+    pub fn link(&self) -> LinkType {
+        self.link
+    }
+
+    /// Readable when there are frames.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.capture.as_fd()
+    }
+
+    /// Gives `each` the frames that wait, a bounded number of them; says how many there were.
+    ///
+    /// After an error there may be frames left: [`Live::drain`] gives them.
+    pub fn read(&mut self, mut each: impl FnMut(&Frame<'_>)) -> Result<usize, Error> {
+        let link = self.link;
+        self.capture.dispatch(Some(BATCH_FRAMES), |packet| {
+            let header = packet.header;
+            let micros = u64::try_from(header.ts.tv_usec).unwrap_or(0);
+            each(&Frame {
+                time: Timestamp::new(header.ts.tv_sec, micros * 1000),
+                link,
+                original_len: header.len,
+                data: packet.data,
+            });
+        })
+    }
+
+    /// Gives `each` what is still queued, past the errors that a vanished device brings in between.
+    pub fn drain(&mut self, mut each: impl FnMut(&Frame<'_>)) {
+        let mut errors = 0;
+        while errors < 3 {
+            match self.read(&mut each) {
+                Ok(0) => return,
+                Ok(_) => (),
+                Err(_) => errors += 1,
+            }
+        }
+    }
+
+    /// Whether the device is still the one that was opened.
+    pub fn is_current(&self) -> bool {
+        index(&self.device) == self.index
+    }
+
+    /// Packets received and dropped since the capture was opened.
+    pub fn statistics(&mut self) -> Statistics {
+        if let Ok(now) = self.capture.stats() {
+            let since = |now: u32, last: u32| u64::from(now.wrapping_sub(last));
+            self.statistics.received += since(now.received, self.last.0);
+            self.statistics.dropped += since(now.dropped, self.last.1);
+            self.last = (now.received, now.dropped);
+        }
+        self.statistics
+    }
+}
+
+/// An error that says what to do, if this process may not capture at all.
+pub fn check_permission() -> anyhow::Result<()> {
+    match Live::open("lo", 64) {
+        Err(error)
+            if error.to_string().to_lowercase().contains("permission") || error.to_string().contains("permitted") =>
+        {
+            anyhow::bail!(
+                "not allowed to capture ({error}): run as root, or give CAP_NET_RAW (systemd: AmbientCapabilities=CAP_NET_RAW)"
+            )
+        }
+        _ => Ok(()),
+    }
+}

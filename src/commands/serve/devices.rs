@@ -1,0 +1,168 @@
+//! Devices come and go; capture follows them.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::Feeds;
+use super::feed::Feed;
+use super::log;
+use crate::capture::live::{self, BATCH_MILLIS, Live};
+use crate::packet::Mac;
+use crate::time::{Span, Timestamp};
+use crate::zerotier::{NodeId, identity};
+
+/// How often to look whether a device is there, or still the same.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How far the clock may be ahead of frames that are still on their way from the kernel.
+const FRAME_DELAY: Span = Span::seconds(1);
+
+/// Bytes captured of each frame, at least, and beyond the tee rule's length.
+const SNAPLEN: i32 = 512;
+const SNAPLEN_BEYOND: i32 = 256;
+
+/// Where ZeroTier keeps the public half of this node's identity, which begins with the node's id.
+const IDENTITY: &str = "/var/lib/zerotier-one/identity.public";
+
+/// The devices to capture on.
+pub(super) enum Wanted {
+    /// These.
+    Named(Vec<String>),
+    /// The first ZeroTier device that is there.
+    First,
+    /// Every ZeroTier device, also later ones.
+    All,
+}
+
+impl Wanted {
+    pub(super) fn from_flags(names: Vec<String>) -> Self {
+        match &*names {
+            [] => Wanted::First,
+            names if names.iter().any(|name| name == "all") => Wanted::All,
+            _ => Wanted::Named(names),
+        }
+    }
+}
+
+/// Starts a feed for each device that is wanted, when it is there. Returns when no further one is.
+pub(super) fn follow(wanted: Wanted, feeds: &mut Feeds) -> anyhow::Result<()> {
+    let mut known = BTreeSet::new();
+    let mut told = false;
+    match wanted {
+        Wanted::Named(names) => {
+            for name in names.into_iter().collect::<BTreeSet<_>>() {
+                feeds.start(move |feed, snaplen| capture(feed, &name, snaplen))?;
+            }
+            return Ok(());
+        }
+        Wanted::First | Wanted::All => {
+            while !feeds.control.stopping() {
+                let found = live::zerotier_devices();
+                if found.is_empty() && known.is_empty() && !told {
+                    log::warn("no ZeroTier device yet; waiting for one (--zerotier-device names another)");
+                    told = true;
+                }
+                let names: Vec<String> = found.into_iter().map(|device| device.name).collect();
+                if let (Wanted::First, [first, rest @ ..]) = (&wanted, &*names) {
+                    if !rest.is_empty() {
+                        let rest = rest.join(", ");
+                        log::warn(&format!("capturing on {first} only; there are also {rest} (--zerotier-device all)"));
+                    }
+                    let first = first.clone();
+                    return feeds.start(move |feed, snaplen| capture(feed, &first, snaplen));
+                }
+                for name in names {
+                    if known.insert(name.clone()) {
+                        feeds.start(move |feed, snaplen| capture(feed, &name, snaplen))?;
+                    }
+                }
+                std::thread::sleep(LOOK_EVERY);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Captures on a device whenever it is there, until it is time to stop.
+fn capture(mut feed: Feed, name: &str, tee_bytes: u16) {
+    let snaplen = SNAPLEN.max(i32::from(tee_bytes) + SNAPLEN_BEYOND);
+    let given_mac = feed.given_mac;
+    let mut joined = false;
+    let mut waiting_for = None;
+    // The keeper waits for no ticket of a device that is not there.
+    while feed.turn() {
+        let mut capture = match Live::open(name, snaplen) {
+            Ok(capture) => capture,
+            Err(error) => {
+                let reason = error.to_string();
+                if waiting_for.as_ref() != Some(&reason) {
+                    log::warn(&format!("{name}: waiting for it: {reason}"));
+                    waiting_for = Some(reason);
+                }
+                feed.wait(None, LOOK_EVERY);
+                continue;
+            }
+        };
+        waiting_for = None;
+        let mac = live::device_mac(name);
+        feed.meter.set_observer(given_mac.or(mac));
+        if !joined {
+            let network = network_of(name, mac);
+            feed.join(&network, name);
+            joined = true;
+        }
+        log::info(&format!(
+            "capturing on {name}, link type {}, {}",
+            capture.link().0,
+            given_mac.or(mac).map_or("own MAC unknown (--observer-mac)".to_owned(), |mac| format!("own MAC {mac}")),
+        ));
+        let before = feed.capture;
+        feed.up = true;
+        feed.tell();
+        let lost = read(&mut feed, &mut capture, before);
+        capture.drain(|frame| feed.frame(frame));
+        feed.capture = before.plus(capture.statistics());
+        feed.up = false;
+        feed.tell();
+        if let Some(reason) = lost {
+            log::warn(&format!("{name}: lost: {reason}"));
+        }
+    }
+    feed.end();
+}
+
+/// Takes frames in until the device is lost, with the reason, or it is time to stop.
+fn read(feed: &mut Feed, capture: &mut Live, before: crate::frame::Statistics) -> Option<String> {
+    let mut looked = Instant::now();
+    loop {
+        feed.wait(Some(capture.descriptor()), LOOK_EVERY);
+        let frames = match capture.read(|frame| feed.frame(frame)) {
+            Ok(frames) => frames,
+            Err(error) => return Some(error.to_string()),
+        };
+        if looked.elapsed() >= LOOK_EVERY {
+            looked = Instant::now();
+            feed.capture = before.plus(capture.statistics());
+            if !capture.is_current() {
+                return Some("the device was replaced".to_owned());
+            }
+            if frames == 0 {
+                feed.meter.advance(Timestamp::now() - FRAME_DELAY);
+            }
+        }
+        if !feed.turn() {
+            // The kernel still gathers the last batch.
+            std::thread::sleep(Duration::from_millis(2 * BATCH_MILLIS as u64));
+            return None;
+        }
+    }
+}
+
+/// The network behind a device: its id, or the device's name if that cannot be told.
+fn network_of(name: &str, mac: Option<Mac>) -> String {
+    let addresses: Vec<IpAddr> = live::device(name).map(|device| device.addresses).unwrap_or_default();
+    let node = std::fs::read_to_string(IDENTITY).ok();
+    let node = node.and_then(|text| text.split(':').next().and_then(|id| id.parse::<NodeId>().ok()));
+    identity::network_of_device(name, mac, &addresses, node).map_or(name.to_owned(), |network| network.to_string())
+}

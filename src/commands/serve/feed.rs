@@ -1,0 +1,222 @@
+//! What drives a meter: the frames of one device or one file, and tickets in between.
+
+use std::io::{PipeReader, Read};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::control::Shared;
+use super::keeper::Message;
+use super::log;
+use crate::capture::{Filter, History};
+use crate::cli::{Counting, Speed};
+use crate::frame::{Frame, Statistics};
+use crate::meter::{Meter, Settings, Tee};
+use crate::packet::Mac;
+use crate::time::{SECOND, Timestamp};
+
+/// Without scrapes totals are committed so often.
+const COMMIT_EVERY: Duration = Duration::from_secs(30);
+
+/// Rows that are handed over at once, whoever asked: bounds memory, whatever the packets' times are.
+const MAX_ROWS: usize = 1 << 16;
+
+/// How long to wait for the first copy before saying that there is none, and between two looks at what does not fit.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A meter and the way from it to the keeper.
+pub(super) struct Feed {
+    number: usize,
+    control: Shared,
+    wake: PipeReader,
+    keeper: Sender<Message>,
+    pub meter: Meter,
+    tee: Tee,
+    /// `--observer-mac`.
+    pub given_mac: Option<Mac>,
+    filter: Option<Filter>,
+    /// Whether frames can arrive.
+    pub up: bool,
+    pub capture: Statistics,
+    ticket: u64,
+    told: Instant,
+    looked: Instant,
+    warned: Vec<String>,
+}
+
+impl Feed {
+    /// A feed that has seen nothing.
+    pub(super) fn new(
+        counting: &Counting,
+        settings: Settings,
+        control: &Shared,
+        keeper: &Sender<Message>,
+    ) -> std::io::Result<Self> {
+        static FEEDS: AtomicUsize = AtomicUsize::new(0);
+        Ok(Feed {
+            number: FEEDS.fetch_add(1, Ordering::Relaxed),
+            control: Shared::clone(control),
+            wake: control.subscribe()?,
+            keeper: keeper.clone(),
+            tee: settings.tee,
+            given_mac: settings.observer,
+            meter: Meter::new(settings),
+            filter: counting.filter.clone().map(Filter::new),
+            up: false,
+            capture: Statistics::default(),
+            ticket: 0,
+            told: Instant::now(),
+            looked: Instant::now(),
+            warned: Vec::new(),
+        })
+    }
+
+    /// Tells the keeper whose traffic this is.
+    pub(super) fn join(&self, network: &str, device: &str) {
+        let (network, device) = (network.to_owned(), device.to_owned());
+        self.keeper.send(Message::Joined { feed: self.number, network, device }).ok();
+    }
+
+    /// Takes in a frame.
+    pub(super) fn frame(&mut self, frame: &Frame<'_>) {
+        match self.filter.as_mut().map(|filter| filter.accepts(frame)) {
+            None | Some(Ok(true)) => {
+                self.meter.frame(frame);
+            }
+            Some(Ok(false)) => (),
+            Some(Err(error)) => self.warn_once(format!("{error:#}; its frames are left out")),
+        }
+    }
+
+    /// To be called often: hands over what was counted if it was asked for or it is time. Says whether to go on.
+    pub(super) fn turn(&mut self) -> bool {
+        let asked = self.control.ticket() != self.ticket;
+        if asked || self.told.elapsed() >= COMMIT_EVERY || self.meter.rows() >= MAX_ROWS {
+            self.tell();
+        }
+        if self.looked.elapsed() >= PATIENCE {
+            self.looked = Instant::now();
+            self.look();
+        }
+        !self.control.stopping()
+    }
+
+    /// Hands over what was counted since the last time.
+    pub(super) fn tell(&mut self) {
+        // The ticket first: what is counted from here on is not part of the answer.
+        self.ticket = self.control.ticket();
+        self.told = Instant::now();
+        let counted = Message::Counted {
+            feed: self.number,
+            ticket: self.ticket,
+            delta: self.meter.take(),
+            stats: Box::new(self.meter.stats()),
+            capture: self.capture,
+            up: self.up,
+        };
+        self.keeper.send(counted).ok();
+    }
+
+    /// Waits until there is something to do, or `descriptor` is readable, or the time is over.
+    pub(super) fn wait(&mut self, descriptor: Option<std::os::fd::BorrowedFd<'_>>, at_most: Duration) {
+        let mut fds = vec![PollFd::new(&self.wake, PollFlags::IN)];
+        fds.extend(descriptor.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let timeout = Timespec::try_from(at_most).ok();
+        // Interrupted or failed, the caller looks for itself.
+        poll(&mut fds, timeout.as_ref()).ok();
+        let mut wakes = [0; 64];
+        while self.wake.read(&mut wakes).is_ok_and(|read| read == wakes.len()) {}
+    }
+
+    /// Ends: hands over the last.
+    pub(super) fn end(mut self) {
+        self.up = false;
+        self.tell();
+        self.keeper.send(Message::Ended { feed: self.number }).ok();
+    }
+
+    /// Says once what does not fit together.
+    fn look(&mut self) {
+        let stats = self.meter.stats();
+        if self.up && stats.teed == 0 && self.tee != Tee::None {
+            self.warn_once(
+                "capture works, no copies: no frame between two other nodes has arrived. Check that the flow rule is \
+                 saved, names this node and stands before any drop or accept (ztmon rules), and that members talk"
+                    .to_owned(),
+            );
+        }
+        let diagnosis = self.meter.diagnosis();
+        for warning in diagnosis.warnings {
+            self.warn_kind(&std::mem::discriminant(&warning), warning.to_string());
+        }
+    }
+
+    fn warn_kind(&mut self, kind: &std::mem::Discriminant<crate::meter::Warning>, text: String) {
+        let kind = format!("{kind:?}");
+        if !self.warned.contains(&kind) {
+            self.warned.push(kind);
+            log::warn(&text);
+        }
+    }
+
+    fn warn_once(&mut self, text: String) {
+        if !self.warned.contains(&text) {
+            log::warn(&text);
+            self.warned.push(text);
+        }
+    }
+}
+
+/// Plays a capture file in place of a device, paced by its own times.
+pub(super) fn play(mut feed: Feed, mut history: History, speed: Speed) {
+    feed.join("", "");
+    feed.up = true;
+    feed.tell();
+    let start = Instant::now();
+    let mut first = None;
+    let mut frames = 0_u64;
+    let mut going = true;
+    while going && history.advance() {
+        let Some((_, frame)) = history.frame() else { break };
+        if let Speed::Times(speed) = speed {
+            let first = *first.get_or_insert(frame.time);
+            going = wait_for(&mut feed, start, since(first, frame.time, speed));
+            if !going {
+                break;
+            }
+        }
+        feed.frame(&frame);
+        frames += 1;
+        if frames.is_multiple_of(1024) {
+            going = feed.turn();
+        }
+    }
+    let name = history.sources().first().map(ToString::to_string).unwrap_or_default();
+    for problem in history.problems() {
+        log::warn(&format!("{name}: {}", problem.error));
+    }
+    log::info(&format!("{name}: played {frames} frames{}", if going { ", all there are" } else { "" }));
+    feed.end();
+}
+
+/// When a frame is due, after the first one.
+fn since(first: Timestamp, time: Timestamp, speed: f64) -> Duration {
+    let seconds = (time.0 - first.0).max(0) as f64 / SECOND as f64 / speed;
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+}
+
+/// Waits until `due` after `start`; says whether to go on.
+fn wait_for(feed: &mut Feed, start: Instant, due: Duration) -> bool {
+    loop {
+        let left = due.saturating_sub(start.elapsed());
+        if left < Duration::from_millis(1) {
+            return true;
+        }
+        if !feed.turn() {
+            return false;
+        }
+        feed.wait(None, left.min(Duration::from_secs(1)));
+    }
+}

@@ -1,0 +1,219 @@
+//! `ztmon serve`: capture, count, commit, and show what is committed.
+//!
+//! One thread per device owns a meter ([`feed`], [`devices`]); one thread owns the database ([`keeper`]); HTTP runs on
+//! the main thread and only reads the board of committed totals. They talk by messages and tickets ([`control`]).
+
+mod control;
+#[cfg(feature = "live")]
+mod devices;
+mod feed;
+mod keeper;
+mod log;
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::{Status, place};
+use crate::capture::{Filter, History, Source};
+use crate::cli::{Counting, Serve};
+use crate::frame::{Frame, LinkType};
+use crate::metrics::{self, Board};
+use crate::store::Writer;
+use crate::time::Timestamp;
+use crate::web::{self, Limits, Response};
+use control::{Control, Shared, lock};
+use feed::Feed;
+use keeper::{Keeper, Message, Progress};
+
+/// A scrape that comes sooner after a commit is answered with it.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The longest that a scrape waits for the commit it asked for.
+const SCRAPE_WAIT: Duration = Duration::from_millis(50);
+
+pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
+    check_filter(&args.counting)?;
+    let history = args.source.as_deref().map(open_source).transpose()?;
+    #[cfg(feature = "live")]
+    if history.is_none() {
+        crate::capture::live::check_permission()?;
+    }
+    #[cfg(not(feature = "live"))]
+    anyhow::ensure!(history.is_some(), "this ztmon was built without libpcap: it plays files only (--source)");
+    let listener = web::listen(&args.listen_address)?;
+    let database = place::database(args.db.as_deref());
+    let writer =
+        Writer::open(&database.path).with_context(|| format!("cannot open the database (tried {})", database.tried))?;
+    log::info(&format!("database {}: {} addresses", database.path.display(), writer.addresses()?));
+    log::info(&format!("scope {}", args.counting.settings(0).scope));
+    log::info(&format!("serving http://{}/metrics", listener.local_addr()?));
+
+    let board = Arc::new(Mutex::new(Board::default()));
+    let control = Shared::new(Control::default());
+    // Until there is a feed, there is nothing to wait for.
+    let (progress, seen) = watch::channel(Progress { ticket: u64::MAX, at: None });
+    let (sender, messages) = mpsc::channel();
+    let keeper = Keeper::new(writer, Arc::clone(&board), progress);
+    let keeper = thread::Builder::new().name("keeper".to_owned()).spawn(move || keeper.run(&messages))?;
+
+    let mut feeds = Feeds::new(args.counting, &control, sender);
+    let speed = args.speed;
+    match history {
+        Some(history) => feeds.start(move |feed, _| feed::play(feed, history, speed))?,
+        #[cfg(feature = "live")]
+        None => {
+            let wanted = devices::Wanted::from_flags(args.zerotier_device);
+            let mut others = feeds.split();
+            feeds.threads.push(thread::Builder::new().name("devices".to_owned()).spawn(move || {
+                if let Err(error) = devices::follow(wanted, &mut others) {
+                    log::warn(&format!("cannot capture: {error:#}"));
+                }
+                others.join();
+            })?);
+        }
+        #[cfg(not(feature = "live"))]
+        None => (),
+    }
+
+    let scrapes = Arc::new(Scrapes { board, control: Shared::clone(&control), progress: seen, asked: Mutex::new(0) });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let committed = runtime.block_on(async {
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let (done, ended) = tokio::sync::oneshot::channel();
+        let shutdown = async move {
+            tokio::select! {
+                _ = terminate.recv() => log::info("SIGTERM: stopping"),
+                _ = interrupt.recv() => log::info("SIGINT: stopping"),
+            }
+            // Capture first, then the last commit, then HTTP.
+            control.stop();
+            let committed = tokio::task::spawn_blocking(move || {
+                feeds.join();
+                keeper.join().unwrap_or(false)
+            });
+            done.send(committed.await.unwrap_or(false)).ok();
+        };
+        let handler = move |path: String| answer(Arc::clone(&scrapes), path);
+        web::serve(listener, Limits::default(), handler, shutdown).await?;
+        anyhow::Ok(ended.await.unwrap_or(false))
+    })?;
+    if !committed {
+        eprintln!("ztmon: what was counted last could not be committed to {}", database.path.display());
+        return Ok(Status::Partly);
+    }
+    log::info("everything is committed; bye");
+    Ok(Status::Done)
+}
+
+/// A filter that libpcap cannot compile is told of before anything starts.
+fn check_filter(counting: &Counting) -> anyhow::Result<()> {
+    let Some(expression) = counting.filter.clone() else { return Ok(()) };
+    let nothing = Frame { time: Timestamp(0), link: LinkType::ETHERNET, original_len: 0, data: &[] };
+    Filter::new(expression).accepts(&nothing).map(|_| ())
+}
+
+/// Opens the file that takes the device's place.
+fn open_source(file: &std::ffi::OsStr) -> anyhow::Result<History> {
+    let history = History::open(vec![Source::from_argument(file)]);
+    match history.problems().first() {
+        Some(problem) if !problem.error.is_damage() => anyhow::bail!("{}: {}", file.display(), problem.error),
+        _ => Ok(history),
+    }
+}
+
+/// The feeds' threads and what each new one needs.
+struct Feeds {
+    counting: Arc<Counting>,
+    seed: u64,
+    control: Shared,
+    keeper: Sender<Message>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Feeds {
+    fn new(counting: Counting, control: &Shared, keeper: Sender<Message>) -> Self {
+        // A random key: no client can tell which packets would look like copies of each other.
+        let seed = RandomState::new().build_hasher().finish();
+        Feeds { counting: Arc::new(counting), seed, control: Shared::clone(control), keeper, threads: Vec::new() }
+    }
+
+    /// For a thread that starts feeds of its own.
+    #[cfg(feature = "live")]
+    fn split(&self) -> Self {
+        Feeds {
+            counting: Arc::clone(&self.counting),
+            seed: self.seed,
+            control: Shared::clone(&self.control),
+            keeper: self.keeper.clone(),
+            threads: Vec::new(),
+        }
+    }
+
+    /// Starts a feed on a thread of its own. It is given the tee rule's length, too.
+    fn start(&mut self, run: impl FnOnce(Feed, u16) + Send + 'static) -> anyhow::Result<()> {
+        let settings = self.counting.settings(self.seed);
+        let feed = Feed::new(&self.counting, settings, &self.control, &self.keeper)?;
+        let tee_bytes = self.counting.tee_bytes;
+        let thread = thread::Builder::new().name("capture".to_owned()).spawn(move || run(feed, tee_bytes))?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// Waits for all of them. Dropping the last sender then ends the keeper.
+    fn join(self) {
+        for thread in self.threads {
+            if thread.join().is_err() {
+                log::warn("a capture thread failed");
+            }
+        }
+    }
+}
+
+/// What a request needs.
+struct Scrapes {
+    board: Arc<Mutex<Board>>,
+    control: Shared,
+    progress: watch::Receiver<Progress>,
+    /// The last ticket that a scrape asked for: those that come meanwhile wait for the same.
+    asked: Mutex<u64>,
+}
+
+impl Scrapes {
+    /// The committed totals, brought up to date if that is quick.
+    async fn page(&self) -> String {
+        let mut progress = self.progress.clone();
+        let Progress { ticket, at } = *progress.borrow();
+        if at.is_none_or(|at| at.elapsed() >= FRESH) {
+            let wanted = {
+                let mut asked = lock(&self.asked);
+                if ticket >= *asked {
+                    *asked = self.control.request();
+                }
+                *asked
+            };
+            // Late or not, what is committed is shown.
+            tokio::time::timeout(SCRAPE_WAIT, progress.wait_for(|progress| progress.ticket >= wanted)).await.ok();
+        }
+        lock(&self.board).render()
+    }
+}
+
+async fn answer(scrapes: Arc<Scrapes>, path: String) -> Response {
+    match path.as_str() {
+        "/metrics" => {
+            Response { status: 200, content_type: metrics::CONTENT_TYPE, body: scrapes.page().await.into_bytes() }
+        }
+        "/" => Response { status: 200, content_type: "text/html; charset=utf-8", body: web::page().into_bytes() },
+        "/-/healthy" => Response::text(200, "ztmon is running"),
+        "/-/ready" if lock(&scrapes.board).store_up => Response::text(200, "ztmon is ready"),
+        "/-/ready" => Response::text(503, "the database cannot be written"),
+        _ => Response::text(404, "not found; there are /, /metrics, /-/healthy and /-/ready"),
+    }
+}

@@ -1,0 +1,321 @@
+//! What `/metrics` shows: every name is here, in the Prometheus text format 0.0.4.
+//!
+//! The clients' counters are written directly, as exact integers: there may be very many of them, and the prometheus
+//! crate would print them through `f64`. Everything about the process itself goes through the crate.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use prometheus::core::Collector;
+use prometheus::{Gauge, GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
+
+use crate::frame::Statistics;
+use crate::meter::Stats;
+use crate::time::Timestamp;
+use crate::traffic::{Delta, Directory, End, Outcome, Seen, Totals};
+
+/// The content type of the text format.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The committed lifetime totals of one network's ends, in the order in which they are shown.
+#[derive(Debug, Default)]
+pub struct Clients {
+    /// Whether what the database held before this process is among them.
+    pub loaded: bool,
+    ends: BTreeMap<End, Client>,
+}
+
+#[derive(Debug)]
+struct Client {
+    /// The address, as the label has it.
+    label: Box<str>,
+    totals: Totals,
+}
+
+impl Clients {
+    /// Adds to an end's totals.
+    pub fn add(&mut self, end: End, totals: &Totals) {
+        let new = || Client { label: end.to_string().into(), totals: Totals::none(totals.seen) };
+        self.ends.entry(end).or_insert_with(new).totals.add(totals);
+    }
+
+    /// Adds what a ledger counted.
+    pub fn add_delta(&mut self, delta: &Delta, directory: &Directory) {
+        for row in &delta.rows {
+            let (src, dst) = directory.pair(row.pair);
+            let (bytes, packets, none) = (row.counts.bytes, row.counts.packets, Totals::none(row.seen));
+            // The far end of a packet beyond the limit of pairs is counted by a row of its own.
+            if src.end != End::Beyond {
+                self.add(src.end, &Totals { sent_bytes: bytes, sent_packets: packets, ..none });
+            }
+            if dst.end != End::Beyond {
+                self.add(dst.end, &Totals { received_bytes: bytes, received_packets: packets, ..none });
+            }
+        }
+    }
+
+    fn of(&self, end: End) -> Totals {
+        let none = Totals::none(Seen::at(Timestamp(0)));
+        self.ends.get(&end).map_or(none, |client| client.totals)
+    }
+}
+
+/// Everything about one network, or one device while its network is unknown.
+#[derive(Debug, Default)]
+pub struct Network {
+    /// 16 hex digits, the device's name, or empty for a capture file.
+    pub name: String,
+    /// What is committed.
+    pub clients: Clients,
+    /// What the meter has seen since the process started.
+    pub stats: Stats,
+    /// Whether frames can arrive now.
+    pub capture_up: bool,
+    /// What libpcap counted since the process started.
+    pub capture: Statistics,
+}
+
+/// Everything that `/metrics` shows.
+#[derive(Debug, Default)]
+pub struct Board {
+    /// The networks, by name.
+    pub networks: Vec<Network>,
+    /// The last commit of this process.
+    pub last_commit: Option<Timestamp>,
+    /// Whether the last commit that was tried succeeded.
+    pub store_up: bool,
+}
+
+/// The value of one direction and unit.
+type Column = fn(&Totals) -> u64;
+
+/// The clients' counters and the other ends': name, help and value.
+const COUNTERS: [(&str, &str, Column); 4] = [
+    ("received_bytes", "Bytes of IP packets addressed to", |totals| totals.received_bytes),
+    ("sent_bytes", "Bytes of IP packets sent by", |totals| totals.sent_bytes),
+    ("received_packets", "IP packets addressed to", |totals| totals.received_packets),
+    ("sent_packets", "IP packets sent by", |totals| totals.sent_packets),
+];
+
+/// Who else may be at the end of a packet.
+const OTHER_ENDS: [End; 3] = [End::External, End::Multicast, End::Other];
+
+impl Board {
+    /// The page.
+    pub fn render(&self) -> String {
+        let mut page = String::new();
+        // Writing to a string cannot fail.
+        self.clients(&mut page).ok();
+        if let Ok(rest) = self.process() {
+            page += &rest;
+        }
+        page
+    }
+
+    fn clients(&self, page: &mut String) -> std::fmt::Result {
+        for (name, help, value) in COUNTERS {
+            let name = format!("zerotier_host_{name}_total");
+            writeln!(page, "# HELP {name} {help} the client at addr, captured live.\n# TYPE {name} counter")?;
+            for network in &self.networks {
+                let label = self.network_label(network);
+                for client in network.clients.ends.iter().filter(|(end, _)| end.is_addr()).map(|(_, client)| client) {
+                    let Client { label: addr, totals } = client;
+                    writeln!(page, "{name}{{addr=\"{addr}\"{label}}} {}", value(totals))?;
+                }
+            }
+        }
+        for (name, help, value) in COUNTERS {
+            let name = format!("zerotier_other_end_{name}_total");
+            writeln!(
+                page,
+                "# HELP {name} {help} ends that are no clients: external addresses, groups, others beyond the limit of \
+                 addresses.\n# TYPE {name} counter"
+            )?;
+            for network in &self.networks {
+                let label = self.network_label(network);
+                for end in OTHER_ENDS {
+                    writeln!(page, "{name}{{end=\"{end}\"{label}}} {}", value(&network.clients.of(end)))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The network's label behind another one, if there is more than one network.
+    fn network_label(&self, network: &Network) -> String {
+        if self.networks.len() > 1 { format!(",network=\"{}\"", escape(&network.name)) } else { String::new() }
+    }
+
+    /// What is known of the process, through the prometheus crate.
+    fn process(&self) -> prometheus::Result<String> {
+        let registry = Registry::new();
+        self.frames(&registry)?;
+        self.capture(&registry)?;
+        let gauge = |name, help, value| -> prometheus::Result<()> {
+            let gauge = Gauge::new(name, help)?;
+            gauge.set(value);
+            registry.register(Box::new(gauge))
+        };
+        let last_commit = self.last_commit.map_or(0.0, Timestamp::as_seconds_f64);
+        gauge(
+            "ztmon_store_last_commit_timestamp_seconds",
+            "When totals were last committed, 0 if never.",
+            last_commit,
+        )?;
+        gauge("ztmon_store_up", "1 if the last commit succeeded.", f64::from(u8::from(self.store_up)))?;
+        let build = GaugeVec::new(Opts::new("ztmon_build_info", "The program's version; always 1."), &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+        registry.register(Box::new(build))?;
+        #[cfg(target_os = "linux")]
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        TextEncoder::new().encode_to_string(&registry.gather())
+    }
+
+    fn frames(&self, registry: &Registry) -> prometheus::Result<()> {
+        let by_outcome = self.family("ztmon_frames_total", "Frames by what became of them.", &["outcome"])?;
+        for network in &self.networks {
+            for outcome in Outcome::ALL {
+                let labels = self.labels(network, &[outcome.name()]);
+                by_outcome.with_label_values(&labels).inc_by(network.stats.outcomes.get(outcome));
+            }
+        }
+        registry.register(Box::new(by_outcome))?;
+        let counter = |name, help, value: fn(&Network) -> u64| self.counter(registry, name, help, value);
+        counter("ztmon_tee_pairs_total", "Unicast packets that were seen with their copy.", |n| n.stats.pairs)?;
+        counter(
+            "ztmon_tee_singles_total",
+            "Unicast packets whose copy did not arrive in time; neither groups nor the observer's own traffic.",
+            |n| n.stats.singles,
+        )?;
+        counter("ztmon_tee_frames_total", "Unicast frames with packets between two other nodes.", |n| n.stats.teed)?;
+        counter(
+            "ztmon_tee_table_overflows_total",
+            "Packets that could not wait for their copy, because too many did.",
+            |n| n.stats.overflows,
+        )
+    }
+
+    fn capture(&self, registry: &Registry) -> prometheus::Result<()> {
+        let counter = |name, help, value: fn(&Network) -> u64| self.counter(registry, name, help, value);
+        counter("ztmon_capture_packets_received_total", "Packets that libpcap received.", |n| n.capture.received)?;
+        counter(
+            "ztmon_capture_packets_dropped_total",
+            "Packets that libpcap dropped for want of buffer; copies lost on the way here are not among them.",
+            |n| n.capture.dropped,
+        )?;
+        self.gauge(registry, "ztmon_capture_up", "1 while frames can arrive.", |n| f64::from(u8::from(n.capture_up)))?;
+        self.gauge(
+            registry,
+            "ztmon_capture_last_frame_timestamp_seconds",
+            "The latest time of any frame, 0 before the first.",
+            |n| n.stats.last_frame.map_or(0.0, Timestamp::as_seconds_f64),
+        )
+    }
+
+    fn counter(
+        &self,
+        registry: &Registry,
+        name: &str,
+        help: &str,
+        value: fn(&Network) -> u64,
+    ) -> prometheus::Result<()> {
+        let family = self.family(name, help, &[])?;
+        for network in &self.networks {
+            family.with_label_values(&self.labels(network, &[])).inc_by(value(network));
+        }
+        registry.register(Box::new(family))
+    }
+
+    fn gauge(&self, registry: &Registry, name: &str, help: &str, value: fn(&Network) -> f64) -> prometheus::Result<()> {
+        let family = GaugeVec::new(Opts::new(name, help), &self.label_names(&[]))?;
+        for network in &self.networks {
+            family.with_label_values(&self.labels(network, &[])).set(value(network));
+        }
+        registry.register(Box::new(family) as Box<dyn Collector>)
+    }
+
+    fn family(&self, name: &str, help: &str, labels: &[&'static str]) -> prometheus::Result<IntCounterVec> {
+        IntCounterVec::new(Opts::new(name, help), &self.label_names(labels))
+    }
+
+    fn label_names(&self, labels: &[&'static str]) -> Vec<&'static str> {
+        let network = (self.networks.len() > 1).then_some("network");
+        labels.iter().copied().chain(network).collect()
+    }
+
+    fn labels<'a>(&self, network: &'a Network, labels: &[&'a str]) -> Vec<&'a str> {
+        let network = (self.networks.len() > 1).then_some(network.name.as_str());
+        labels.iter().copied().chain(network).collect()
+    }
+}
+
+/// A label's value, with what the text format wants escaped.
+fn escape(value: &str) -> String {
+    value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn totals(sent_bytes: u64, received_bytes: u64) -> Totals {
+        let none = Totals::none(Seen::at(Timestamp(0)));
+        Totals { sent_bytes, received_bytes, sent_packets: 1, received_packets: 2, ..none }
+    }
+
+    fn network(name: &str) -> Network {
+        let mut clients = Clients::default();
+        clients.add(End::Addr("10.0.0.2".parse().unwrap()), &totals(u64::MAX, 1 << 53 | 1));
+        clients.add(End::Addr("fd00::1".parse().unwrap()), &totals(7, 0));
+        clients.add(End::External, &totals(5, 6));
+        Network { name: name.to_owned(), clients, ..Network::default() }
+    }
+
+    fn lines_of(page: &str, family: &str) -> Vec<String> {
+        page.lines().filter(|line| line.starts_with(family)).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn counters_are_exact_integers_with_one_label() {
+        let board = Board { networks: vec![network("")], ..Board::default() };
+        let page = board.render();
+        assert_eq!(
+            lines_of(&page, "zerotier_host_received_bytes_total"),
+            [
+                r#"zerotier_host_received_bytes_total{addr="10.0.0.2"} 9007199254740993"#,
+                r#"zerotier_host_received_bytes_total{addr="fd00::1"} 0"#,
+            ]
+        );
+        assert!(page.contains(r#"zerotier_host_sent_bytes_total{addr="10.0.0.2"} 18446744073709551615"#));
+        assert_eq!(
+            lines_of(&page, "zerotier_other_end_sent_bytes_total"),
+            [
+                r#"zerotier_other_end_sent_bytes_total{end="external"} 5"#,
+                r#"zerotier_other_end_sent_bytes_total{end="multicast"} 0"#,
+                r#"zerotier_other_end_sent_bytes_total{end="other"} 0"#,
+            ]
+        );
+        assert_eq!(lines_of(&page, "ztmon_capture_up"), ["ztmon_capture_up 0"]);
+        assert_eq!(lines_of(&page, "ztmon_frames_total").len(), 6);
+    }
+
+    #[test]
+    fn several_networks_are_told_apart() {
+        let board = Board { networks: vec![network("8056c2e21c000001"), network("zt\"0")], ..Board::default() };
+        let page = board.render();
+        assert!(page.contains(r#"zerotier_host_sent_bytes_total{addr="fd00::1",network="8056c2e21c000001"} 7"#));
+        assert!(page.contains(r#"zerotier_host_sent_bytes_total{addr="fd00::1",network="zt\"0"} 7"#));
+        assert!(page.contains(r#"ztmon_frames_total{network="8056c2e21c000001",outcome="copy"} 0"#));
+        assert!(page.contains(r#"ztmon_capture_up{network="zt\"0"} 0"#));
+    }
+
+    #[test]
+    fn no_name_is_described_twice() {
+        let page = Board { networks: vec![network("a"), network("b")], ..Board::default() }.render();
+        let mut names: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+}
