@@ -4,7 +4,7 @@
 
 mod classic;
 mod file;
-#[cfg(feature = "live")]
+#[cfg_attr(not(feature = "live"), path = "no_filter.rs")]
 mod filter;
 mod history;
 mod input;
@@ -13,7 +13,6 @@ pub mod live;
 mod pcapng;
 
 pub use file::{CaptureFile, Error};
-#[cfg(feature = "live")]
 pub use filter::Filter;
 pub use history::{History, Problem, Source};
 

@@ -8,6 +8,8 @@ use super::Feeds;
 use super::feed::Feed;
 use super::log;
 use crate::capture::live::{self, BATCH_MILLIS, Live};
+use crate::cli::Counting;
+use crate::frame::Statistics;
 use crate::packet::Mac;
 use crate::time::{Span, Timestamp};
 use crate::zerotier::{NodeId, identity};
@@ -52,7 +54,7 @@ pub(super) fn follow(wanted: Wanted, feeds: &mut Feeds) -> anyhow::Result<()> {
     match wanted {
         Wanted::Named(names) => {
             for name in names.into_iter().collect::<BTreeSet<_>>() {
-                feeds.start(move |feed, snaplen| capture(feed, &name, snaplen))?;
+                feeds.start(move |feed, counting| capture(feed, &name, counting))?;
             }
             return Ok(());
         }
@@ -70,11 +72,11 @@ pub(super) fn follow(wanted: Wanted, feeds: &mut Feeds) -> anyhow::Result<()> {
                         log::warn(&format!("capturing on {first} only; there are also {rest} (--zerotier-device all)"));
                     }
                     let first = first.clone();
-                    return feeds.start(move |feed, snaplen| capture(feed, &first, snaplen));
+                    return feeds.start(move |feed, counting| capture(feed, &first, counting));
                 }
                 for name in names {
                     if known.insert(name.clone()) {
-                        feeds.start(move |feed, snaplen| capture(feed, &name, snaplen))?;
+                        feeds.start(move |feed, counting| capture(feed, &name, counting))?;
                     }
                 }
                 std::thread::sleep(LOOK_EVERY);
@@ -85,9 +87,9 @@ pub(super) fn follow(wanted: Wanted, feeds: &mut Feeds) -> anyhow::Result<()> {
 }
 
 /// Captures on a device whenever it is there, until it is time to stop.
-fn capture(mut feed: Feed, name: &str, tee_bytes: u16) {
-    let snaplen = SNAPLEN.max(i32::from(tee_bytes) + SNAPLEN_BEYOND);
-    let given_mac = feed.given_mac;
+fn capture(mut feed: Feed, name: &str, counting: &Counting) {
+    let snaplen = SNAPLEN.max(i32::from(counting.tee_bytes) + SNAPLEN_BEYOND);
+    let given_mac = counting.observer_mac;
     let mut joined = false;
     let mut waiting_for = None;
     // The keeper waits for no ticket of a device that is not there.
@@ -133,7 +135,7 @@ fn capture(mut feed: Feed, name: &str, tee_bytes: u16) {
 }
 
 /// Takes frames in until the device is lost, with the reason, or it is time to stop.
-fn read(feed: &mut Feed, capture: &mut Live, before: crate::frame::Statistics) -> Option<String> {
+fn read(feed: &mut Feed, capture: &mut Live, before: Statistics) -> Option<String> {
     let mut looked = Instant::now();
     loop {
         feed.wait(Some(capture.descriptor()), LOOK_EVERY);

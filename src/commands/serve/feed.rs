@@ -13,8 +13,7 @@ use super::log;
 use crate::capture::{Filter, History};
 use crate::cli::{Counting, Speed};
 use crate::frame::{Frame, Statistics};
-use crate::meter::{Meter, Settings, Tee};
-use crate::packet::Mac;
+use crate::meter::{Meter, Tee};
 use crate::time::{SECOND, Timestamp};
 
 /// Without scrapes totals are committed so often.
@@ -34,8 +33,6 @@ pub(super) struct Feed {
     keeper: Sender<Message>,
     pub meter: Meter,
     tee: Tee,
-    /// `--observer-mac`.
-    pub given_mac: Option<Mac>,
     filter: Option<Filter>,
     /// Whether frames can arrive.
     pub up: bool,
@@ -50,7 +47,7 @@ impl Feed {
     /// A feed that has seen nothing.
     pub(super) fn new(
         counting: &Counting,
-        settings: Settings,
+        seed: u64,
         control: &Shared,
         keeper: &Sender<Message>,
     ) -> std::io::Result<Self> {
@@ -60,9 +57,8 @@ impl Feed {
             control: Shared::clone(control),
             wake: control.subscribe()?,
             keeper: keeper.clone(),
-            tee: settings.tee,
-            given_mac: settings.observer,
-            meter: Meter::new(settings),
+            tee: counting.tee,
+            meter: Meter::new(counting.settings(seed)),
             filter: counting.filter.clone().map(Filter::new),
             up: false,
             capture: Statistics::default(),
