@@ -62,7 +62,7 @@ pub(super) fn follow(wanted: Wanted, feeds: &mut Feeds) -> anyhow::Result<()> {
             while !feeds.control.stopping() {
                 let found = live::zerotier_devices();
                 if found.is_empty() && known.is_empty() && !told {
-                    log::warn("no ZeroTier device yet; waiting for one (--zerotier-device names another)");
+                    log::info("no ZeroTier device yet; waiting for one (--zerotier-device names another)");
                     told = true;
                 }
                 let names: Vec<String> = found.into_iter().map(|device| device.name).collect();
@@ -99,7 +99,7 @@ fn capture(mut feed: Feed, name: &str, counting: &Counting) {
             Err(error) => {
                 let reason = error.to_string();
                 if waiting_for.as_ref() != Some(&reason) {
-                    log::warn(&format!("{name}: waiting for it: {reason}"));
+                    log::info(&format!("{name}: waiting for it: {reason}"));
                     waiting_for = Some(reason);
                 }
                 feed.wait(None, LOOK_EVERY);
@@ -120,15 +120,13 @@ fn capture(mut feed: Feed, name: &str, counting: &Counting) {
             given_mac.or(mac).map_or("own MAC unknown (--observer-mac)".to_owned(), |mac| format!("own MAC {mac}")),
         ));
         let before = feed.capture;
-        feed.up = true;
-        feed.tell();
+        feed.set_up(true);
         let lost = read(&mut feed, &mut capture, before);
         capture.drain(|frame| feed.frame(frame));
         feed.capture = before.plus(capture.statistics());
-        feed.up = false;
-        feed.tell();
+        feed.set_up(false);
         if let Some(reason) = lost {
-            log::warn(&format!("{name}: lost: {reason}"));
+            log::info(&format!("{name}: lost: {reason}"));
         }
     }
     feed.end();

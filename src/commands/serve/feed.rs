@@ -35,7 +35,7 @@ pub(super) struct Feed {
     tee: Tee,
     filter: Option<Filter>,
     /// Whether frames can arrive.
-    pub up: bool,
+    up: bool,
     pub capture: Statistics,
     ticket: u64,
     told: Instant,
@@ -100,7 +100,7 @@ impl Feed {
     }
 
     /// Hands over what was counted since the last time.
-    pub(super) fn tell(&mut self) {
+    fn tell(&mut self) {
         // The ticket first: what is counted from here on is not part of the answer.
         self.ticket = self.control.ticket();
         self.told = Instant::now();
@@ -126,10 +126,16 @@ impl Feed {
         while self.wake.read(&mut wakes).is_ok_and(|read| read == wakes.len()) {}
     }
 
+    /// Tells that frames can arrive from now on, or no longer.
+    pub(super) fn set_up(&mut self, up: bool) {
+        self.up = up;
+        self.looked = Instant::now();
+        self.tell();
+    }
+
     /// Ends: hands over the last.
     pub(super) fn end(mut self) {
-        self.up = false;
-        self.tell();
+        self.set_up(false);
         self.keeper.send(Message::Ended { feed: self.number }).ok();
     }
 
@@ -168,8 +174,7 @@ impl Feed {
 /// Plays a capture file in place of a device, paced by its own times.
 pub(super) fn play(mut feed: Feed, mut history: History, speed: Speed) {
     feed.join("", "");
-    feed.up = true;
-    feed.tell();
+    feed.set_up(true);
     let start = Instant::now();
     let mut first = None;
     let mut frames = 0_u64;
