@@ -34,10 +34,11 @@ def lengths(w):
     # C1: bytes are the header's own. 1,500 + 1,040, though only 128 bytes of each were captured.
     frames = [Frame(0, eth(ip4(A, B, 1500)), cut=14 + 128), Frame(1000, eth(ip6(A6, B6, 1040)), cut=14 + 128)]
     w.fixture("link/length-from-header", pcap(frames), [(0, A, B, 1500), (1000, A6, B6, 1040)])
-    # C1: 20 bytes of IPv4 are enough, whatever its options; 40 of IPv6. Sizes 60 + 1,500, and 65,535 + 40.
-    frames = [Frame(0, eth(ip4(A, B, 60, ihl=15)), cut=34), Frame(1000, eth(ip4(A, B, 1500)), cut=34),
-              Frame(2000, eth(ip6(A6, B6, 40, length=65535)), cut=54)]
-    w.fixture("link/header-alone", pcap(frames), [(0, A, B, 60), (1000, A, B, 1500), (2000, A6, B6, 65575)])
+    # C1: 20 bytes of IPv4 are enough, 40 of IPv6: 1,500, and 65,535 + 40.
+    frames = [Frame(0, eth(ip4(A, B, 1500)), cut=34), Frame(1000, eth(ip6(A6, B6, 40, length=65535)), cut=54)]
+    w.fixture("link/header-alone", pcap(frames), [(0, A, B, 1500), (1000, A6, B6, 65575)])
+    # C1: options of 40 bytes need not be captured. 60.
+    w.fixture("link/options-not-captured", pcap([Frame(0, eth(ip4(A, B, 60, ihl=15)), cut=34)]), [(0, A, B, 60)])
     # C1, C5: no length is compared with the wire: 1,000 stated in a frame of 100, and a record that claims 0 bytes.
     frames = [Frame(0, eth(ip4(A, B, 100, length=1000))), Frame(1000, eth(ip4(A, B, 60)), original=0)]
     w.fixture("link/length-beyond-wire", pcap(frames), [(0, A, B, 1000), (1000, A, B, 60)])
@@ -99,10 +100,14 @@ def malformed(w):
 
 
 def links(w):
-    # C4: each kind of tag alone; then twelve nested. The tags are no bytes of the packet: 6 × 100.
-    packets = numbered(6)
-    frames = [eth(ip, tags=(tag,)) for ip, tag in zip(packets, TAGS)] + [eth(packets[5], tags=TAGS * 2 + TAGS[:2])]
-    w.fixture("link/vlan-tags", pcap(steps(frames)), counted(6))
+    # C4: 802.1Q, 802.1ad and 0x9100, each alone and all nested twice; then the two that are rarer. Tags are no bytes of
+    # the packet: 4 × 100 and 3 × 100.
+    packets = numbered(4)
+    for name, tags in (("vlan-tags", TAGS[:3]), ("vlan-tags-rare", TAGS[3:])):
+        frames = [eth(ip, tags=(tag,)) for ip, tag in zip(packets, tags)] + [eth(packets[3], tags=tags * 2)]
+        w.fixture("link/" + name, pcap(steps(frames)), counted(len(frames)))
+    # C4: nested without limit: forty tags.
+    w.fixture("link/vlan-tags-deep", pcap(steps([eth(V4, tags=(0x8100,) * 40)])), counted(1))
     # C4: cooked captures, plain and tagged, IPv4 and IPv6, and ARP.
     for name, make, number in (("sll", sll, 113), ("sll2", sll2, 276)):
         frames = [make(V4), make(ip4(A, B, 100, ident=1), tags=(0x88A8, 0x8100)), make(V6), make(bytes(28), kind=ARP)]

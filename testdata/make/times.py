@@ -98,13 +98,13 @@ def next_generation(w):
               kind="pcapng")
     # C12: the obsolete packet block; blocks that are nobody's business are skipped (names, statistics, unknown, empty).
     data = shb() + idb(options=tsresol(0)) + pb(1, PACKETS[0]) + block(4, bytes(8)) + block(5, bytes(12))
-    data += block(0xBAD, b"") + idb(options=tsresol(3)) + pb(2500, PACKETS[1], interface=1)
+    data += block(0x77777777, b"") + idb(options=tsresol(3)) + pb(2500, PACKETS[1], interface=1)
     w.fixture("time/pcapng-obsolete-and-others", data, sent(["1970-01-01T00:00:01Z", "1970-01-01T00:00:02.5Z"]), kind="pcapng")
-    # C12: a simple packet belongs to interface 0, at time 0 and the offset: whole; then cut by the block's end, original
-    # length 1,000 (header of 34 bytes is there). Interface 1 is another one.
-    data = shb() + idb(options=tsoffset(60)) + idb(link=101)
-    data += spb(PACKETS[0]) + spb(PACKETS[1][:48], original=1000)
-    w.fixture("time/pcapng-simple", data, sent(["1970-01-01T00:01:00Z"] * 2), kind="pcapng")
+    # C12: a simple packet belongs to interface 0, at time 0 and the offset. Interface 1 is another one.
+    start = shb() + idb(options=tsoffset(60)) + idb(link=101)
+    w.fixture("time/pcapng-simple", start + spb(PACKETS[0]), sent(["1970-01-01T00:01:00Z"]), kind="pcapng")
+    # C12: it is cut by the end of its block: 1,000 bytes are claimed, 48 are there, and the addresses among them.
+    w.fixture("time/pcapng-simple-cut", start + spb(PACKETS[0][:48], original=1000), sent(["1970-01-01T00:01:00Z"]), kind="pcapng")
     # C12: ... and by the snaplen: 34 bytes hold the addresses, 33 do not, whatever the block holds.
     for snaplen, good in ((34, 1), (33, 0)):
         cut = ["warning: 1 IPv4 packets were cut at 19 bytes, before the addresses end, and could not be counted: a tee rule "
@@ -120,9 +120,10 @@ def compressed(w):
     w.fixture("time/gzip-pcapng", gzip(ng), TWO_COUNTED, kind="pcapng.gz")
     w.fixture("time/gzip-members", gzip(plain[:50]) + gzip(b"") + gzip(plain[50:]), TWO_COUNTED, kind="pcap.gz")
     w.fixture("time/gzip-padded", gzip(plain) + bytes(20), TWO_COUNTED, kind="pcap.gz")
-    skippable = struct.pack("<II", 0x184D2A53, 3) + b"abc"
     w.fixture("time/zstd", zstd(plain), TWO_COUNTED, kind="pcap.zst")
-    w.fixture("time/zstd-frames", skippable + zstd(ng[:50]) + skippable + zstd(ng[50:]), TWO_COUNTED, kind="pcapng.zst")
+    w.fixture("time/zstd-frames", zstd(ng[:50]) + zstd(ng[50:]), TWO_COUNTED, kind="pcapng.zst")
+    skippable = struct.pack("<II", 0x184D2A53, 3) + b"abc"
+    w.fixture("time/zstd-skippable", skippable + zstd(plain[:50]) + skippable + zstd(plain[50:]), TWO_COUNTED, kind="pcap.zst")
     # C12: recognised by content, whatever the name.
     w.fixture("time/name-says-nothing", gzip(ng), TWO_COUNTED, kind="pcap")
 
