@@ -27,3 +27,6 @@ fn max_captured_len(link: LinkType) -> u32 {
         _ => 262_144,
     }
 }
+
+#[cfg(test)]
+mod tests;
