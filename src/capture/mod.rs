@@ -16,3 +16,6 @@ mod record;
 pub use file::{CaptureFile, Error};
 pub use filter::Filter;
 pub use history::{History, Problem, Source};
+
+#[cfg(test)]
+mod tests;
