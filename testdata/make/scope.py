@@ -53,8 +53,8 @@ def ranges(w):
     # C6, C16: host bits are an error that names the network meant; nothing is printed.
     for name, given, meant in (("ipv4", "10.0.0.1/8", "10.0.0.0/8"), ("ipv6", "fd00::1/8", "fd00::/8")):
         w.fixture("scope/host-bits-" + name, flow((A, B, 100)), args="--scope " + given, status=2,
-                  stderr="error: invalid value '%s' for '--scope <CIDR>': has host bits set; the network meant is %s\n"
-                         "\nFor more information, try '--help'." % (given, meant))
+                  stderr="ztmon: invalid value '%s' for '--scope <CIDR>': has host bits set; the network meant is %s"
+                         " (see --help)" % (given, meant))
 
 
 def ends(w):
