@@ -50,7 +50,7 @@ pub struct Counting {
     /// The tee rule's length in bytes
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..))]
     pub tee_bytes: u16,
-    /// How far apart the copies of a packet may be (2s, 500ms)
+    /// How far apart the copies of a packet may be: 2s, 500ms, at most an hour
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = window)]
     pub pair_window: Span,
     /// Addresses that are clients; repeatable [default: private, shared and link-local ranges]
@@ -59,10 +59,10 @@ pub struct Counting {
     /// Count a packet only if both its ends are clients
     #[arg(long)]
     pub both_ends: bool,
-    /// The observer's own MAC, whose traffic is not tee'd [serve: the device's]
+    /// The observer's own MAC, whose traffic is not tee'd [serve: the device's, on Linux]
     #[arg(long, value_name = "MAC")]
     pub observer_mac: Option<Mac>,
-    /// Look only at frames that match this libpcap filter
+    /// Look only at frames that match this libpcap filter (pcap-filter(7))
     #[arg(long, value_name = "BPF")]
     pub filter: Option<String>,
     /// Addresses told apart; later ones count as 'other'
@@ -108,7 +108,7 @@ pub struct Output {
     /// What decides the order
     #[arg(long, value_name = "KEY", default_value = "total", value_parser = sort())]
     pub sort: Sort,
-    /// Only the first N rows; the others are summed in a row 'rest'
+    /// Only the first N addresses or pairs; the others are summed in a last row 'rest'
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
     /// How to print [default: table on a terminal, csv otherwise]
@@ -127,7 +127,9 @@ pub struct Output {
 #[command(after_help = "Examples:
   ztmon serve                                            the first ZeroTier device
   ztmon serve --zerotier-device ztvaq2ysom --tee one     one device, a one-sided rule
-  ztmon serve --source capture.pcap --speed max          a capture instead of a device; needs no privileges")]
+  ztmon serve --source capture.pcap --speed max          a capture instead of a device; needs no privileges
+
+Exit status: 0 stopped by SIGTERM or SIGINT, everything is committed; 1 something is not; 2 cannot start.")]
 pub struct Serve {
     /// Where to serve HTTP; ':9123' is all addresses, IPv4 and IPv6
     #[arg(long, value_name = "ADDRESS", default_value = ":9123")]
@@ -178,7 +180,9 @@ pub struct Replay {
 #[command(after_help = "Examples:
   ztmon report                                            all that was captured and imported
   ztmon report --origin live --since 2026-11-01 --tz UTC  captured live, from a date on
-  ztmon report --by pair --format csv > pairs.csv")]
+  ztmon report --by pair --format csv > pairs.csv
+
+Exit status: 0 all well; 2 nothing could be done.")]
 pub struct Report {
     /// Database file [default: $ZTMON_DB, else /var/lib/ztmon/ztmon.db if it exists, else ./ztmon.db]
     #[arg(long, value_name = "FILE")]
@@ -328,7 +332,7 @@ const MAX_WINDOW: Span = Span::seconds(3600);
 
 fn window(text: &str) -> Result<Span, String> {
     let units = [("ms", SECOND / 1000), ("us", 1000), ("ns", 1), ("m", 60 * SECOND), ("s", SECOND), ("", SECOND)];
-    let wrong = || "give a time like 2s, 500ms or 1.5s".to_owned();
+    let wrong = || "give a time up to an hour, like 2s, 500ms or 1m".to_owned();
     let (number, unit) = units
         .iter()
         .find_map(|(name, unit)| text.strip_suffix(name).map(|number| (number, *unit)))
@@ -341,7 +345,7 @@ fn window(text: &str) -> Result<Span, String> {
     let nanos =
         format!("{whole}{fraction}").parse::<i128>().map_err(|_| wrong())? * unit / 10_i128.pow(fraction.len() as u32);
     match Span(nanos) {
-        span if span > MAX_WINDOW => Err("give at most an hour".to_owned()),
+        span if span > MAX_WINDOW => Err(wrong()),
         span => Ok(span),
     }
 }

@@ -89,12 +89,12 @@ pub struct Board {
 /// The value of one direction and unit.
 type Column = fn(&Totals) -> u64;
 
-/// The clients' counters and the other ends': name, help and value.
-const COUNTERS: [(&str, &str, Column); 4] = [
-    ("received_bytes", "Bytes of IP packets addressed to", |totals| totals.received_bytes),
-    ("sent_bytes", "Bytes of IP packets sent by", |totals| totals.sent_bytes),
-    ("received_packets", "IP packets addressed to", |totals| totals.received_packets),
-    ("sent_packets", "IP packets sent by", |totals| totals.sent_packets),
+/// The counters of clients and of other ends: name, what is counted, whose, and the value.
+const COUNTERS: [(&str, &str, &str, Column); 4] = [
+    ("received_bytes", "Bytes of IP packets", "receiver", |totals| totals.received_bytes),
+    ("sent_bytes", "Bytes of IP packets", "sender", |totals| totals.sent_bytes),
+    ("received_packets", "IP packets", "receiver", |totals| totals.received_packets),
+    ("sent_packets", "IP packets", "sender", |totals| totals.sent_packets),
 ];
 
 /// Who else may be at the end of a packet.
@@ -113,9 +113,9 @@ impl Board {
     }
 
     fn clients(&self, page: &mut String) -> std::fmt::Result {
-        for (name, help, value) in COUNTERS {
+        for (name, what, role, value) in COUNTERS {
             let name = format!("zerotier_host_{name}_total");
-            writeln!(page, "# HELP {name} {help} the client at addr, captured live.\n# TYPE {name} counter")?;
+            writeln!(page, "# HELP {name} {what} whose {role} is the client at addr.\n# TYPE {name} counter")?;
             for network in self.loaded() {
                 let label = self.network_label(network);
                 for client in network.clients.ends.iter().filter(|(end, _)| end.is_addr()).map(|(_, client)| client) {
@@ -124,12 +124,12 @@ impl Board {
                 }
             }
         }
-        for (name, help, value) in COUNTERS {
+        for (name, what, role, value) in COUNTERS {
             let name = format!("zerotier_other_end_{name}_total");
             writeln!(
                 page,
-                "# HELP {name} {help} ends that are no clients: external addresses, groups, others beyond the limit of \
-                 addresses.\n# TYPE {name} counter"
+                "# HELP {name} {what} whose {role} is no client: external, a group (multicast), or other, beyond the \
+                 limit of addresses.\n# TYPE {name} counter"
             )?;
             for network in self.loaded() {
                 let label = self.network_label(network);

@@ -29,9 +29,7 @@ impl Filter {
     /// Whether the filter lets a frame through; an error if it cannot be compiled for the frame's link type.
     pub fn accepts(&mut self, frame: &Frame<'_>) -> anyhow::Result<bool> {
         if !self.programs.contains_key(&frame.link) {
-            let program = compile(&self.expression, frame.link)
-                .with_context(|| format!("--filter '{}' on link type {}", self.expression, frame.link.0))?;
-            self.programs.insert(frame.link, program);
+            self.programs.insert(frame.link, compile(&self.expression, frame.link)?);
         }
         Ok(self.programs.get(&frame.link).is_some_and(|program| matches(program, frame)))
     }
@@ -43,7 +41,11 @@ fn compile(expression: &str, link: LinkType) -> anyhow::Result<BpfProgram> {
         LinkType::RAW | LinkType::RAW_12 | LinkType::RAW_14 => Linktype::from_name("RAW")?,
         LinkType(number) => Linktype(i32::try_from(number)?),
     };
-    Ok(Capture::dead(dlt)?.compile(expression, true)?)
+    let compiled = Capture::dead(dlt).and_then(|capture| capture.compile(expression, true));
+    compiled.with_context(|| {
+        let name = dlt.get_name().unwrap_or_else(|_| format!("type {}", link.0));
+        format!("--filter '{expression}' cannot be used on frames of link type {name}")
+    })
 }
 
 fn matches(program: &BpfProgram, frame: &Frame<'_>) -> bool {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use crate::meter::{Diagnosis, Stats, Tee};
+use crate::meter::{Diagnosis, Stats, Tee, Warning};
 use crate::report::thousands;
 use crate::traffic::Outcome;
 
@@ -22,18 +22,7 @@ pub(super) fn text(stats: &Stats, diagnosis: &Diagnosis, tee: Tee) -> String {
         count(Outcome::UnsupportedLink),
     );
     if tee == Tee::Both {
-        let pending = match diagnosis.pending {
-            0 => String::new(),
-            pending => format!(", {} waiting for a copy at the end", thousands(pending)),
-        };
-        writeln!(
-            text,
-            "{} pairs, {} singles{pending}; estimated share of missed packets: {}",
-            thousands(diagnosis.pairs),
-            thousands(diagnosis.singles),
-            share(diagnosis.missed_share()),
-        )
-        .ok();
+        writeln!(text, "{}", copies(diagnosis)).ok();
     }
     for apart in &diagnosis.apart {
         writeln!(text, "{apart}").ok();
@@ -44,6 +33,21 @@ pub(super) fn text(stats: &Stats, diagnosis: &Diagnosis, tee: Tee) -> String {
     if stats.overflows > 0 {
         writeln!(text, "warning: {} packets could not wait for their copies, too many did", stats.overflows).ok();
     }
+    text
+}
+
+/// Pairs and singles, and what they say of the packets that were missed.
+fn copies(diagnosis: &Diagnosis) -> String {
+    let mut text = format!("{} pairs, {} singles", thousands(diagnosis.pairs), thousands(diagnosis.singles));
+    let apart: u64 = diagnosis.apart.iter().map(|apart| apart.singles).sum();
+    for (count, what) in [(apart, "more apart"), (diagnosis.pending, "waiting for a copy at the end")] {
+        if count > 0 {
+            write!(text, ", {} {what}", thousands(count)).ok();
+        }
+    }
+    let contradicted = diagnosis.warnings.iter().any(|warning| matches!(warning, Warning::HardlyPaired { .. }));
+    let missed = if contradicted { "cannot be told".to_owned() } else { share(diagnosis.missed_share()) };
+    write!(text, "; estimated share of missed packets: {missed}").ok();
     text
 }
 
