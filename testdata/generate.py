@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Writes the captures under testdata/ and the answers beside them. Run without arguments; the same files every time.
+"""Writes the captures under testdata/ and the answers beside them: the same files every time.
+
+With --check it writes nothing and says which files are not as it would write them.
 
 A fixture is a capture NAME.pcap (.pcapng, .gz, .zst) and its answer:
 
@@ -14,6 +16,7 @@ destination, bytes); what is printed follows from that by adding up. The rules m
 The captures of a real network in real/ are not made here; their answers come from tests/oracle, a second
 implementation of the rules, and tests/truth.rs compares them with what the clients themselves saw.
 """
+import gzip
 import ipaddress
 import os
 import sys
@@ -89,15 +92,21 @@ def thousands(number):
 class Writer:
     """Gives every fixture its files, and removes those of fixtures that are no more."""
 
-    def __init__(self):
+    def __init__(self, check):
+        self.check = check
         self.written = set()
+        self.wrong = []
 
     def put(self, name, data):
         path = os.path.join(HERE, name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb") as f:
-            f.write(data if isinstance(data, bytes) else data.encode())
+        data = data if isinstance(data, bytes) else data.encode()
         self.written.add(path)
+        if not self.check:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as f:
+                f.write(data)
+        elif not os.path.exists(path) or not same(name, open(path, "rb").read(), data):
+            self.wrong.append(name)
 
     def fixture(self, name, data, counted=(), args="", rows=None, extra=(), kind="pcap", stderr=None, status=0, **others):
         """`rows`: the CSV's lines where they do not follow from `counted` by adding up. `extra`: more summary lines."""
@@ -129,14 +138,25 @@ class Writer:
                 continue
             for name in os.listdir(folder):
                 if os.path.join(folder, name) not in self.written:
-                    os.remove(os.path.join(folder, name))
+                    self.wrong.append(os.path.join(os.path.basename(folder), name))
+                    if not self.check:
+                        os.remove(os.path.join(folder, name))
+
+
+def same(name, old, new):
+    """Whether two files are the same. Another zlib may pack the sample another way."""
+    return old == new or name.startswith("real/") and name.endswith(".gz") and gzip.decompress(old) == gzip.decompress(new)
 
 
 def main():
-    writer = Writer()
+    writer = Writer(check=sys.argv[1:] == ["--check"])
     for part in (link, scope, tee, times, bad, real):
         part.write(writer)
     writer.sweep()
+    if writer.check:
+        for name in writer.wrong:
+            print(name)
+        sys.exit(1 if writer.wrong else 0)
 
 
 if __name__ == "__main__":

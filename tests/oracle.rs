@@ -1,4 +1,5 @@
-//! ztmon against a second implementation of the counting rules, over generated captures (`tests/oracle/`).
+//! ztmon against a second implementation of the counting rules, over generated captures (`tests/oracle/`); and what else
+//! is written in Python: the generator of `testdata/`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};
@@ -42,4 +43,12 @@ fn the_second_implementation_counts_as_computed_by_hand() {
     let output = python.args(["-m", "unittest", "-q", "test_count"]).output().unwrap();
     let text = text(&output);
     assert!(output.status.success() && text.ends_with("OK\n"), "{text}");
+}
+
+/// The captures and answers are those that their generator explains.
+#[test]
+fn the_generator_makes_what_is_there() {
+    let Some(mut python) = python() else { return };
+    let output = python.args(["../../testdata/generate.py", "--check"]).output().unwrap();
+    assert!(output.status.success(), "not as generated:\n{}", text(&output));
 }
