@@ -303,3 +303,19 @@ fn rules_are_to_be_pasted() {
     let err = ztmon(&["rules", "--observer", "89e92ceee5", "--bytes", "39"]).nothing();
     assert!(err.contains("39 bytes") && err.contains("40"), "{err}");
 }
+
+#[test]
+fn a_standard_error_that_nobody_reads_is_no_panic() {
+    let capture = testdata("tee/two-sided.pcap");
+    for args in [&[][..], &["report", "--db", "/no/such.db"], &["replay", "--filter", "host (", &capture]] {
+        let (_, closed) = std::io::pipe().unwrap();
+        let status = command(args).stdout(Stdio::null()).stderr(closed).status().unwrap();
+        assert_eq!(status.code(), Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn a_filter_that_cannot_be_compiled_is_an_error_even_if_no_frame_is_in_time() {
+    let args = ["replay", "--filter", "host (", "--until", "1971-01-01", &testdata("tee/two-sided.pcap")];
+    assert!(ztmon(&args).nothing().contains("--filter 'host ('"));
+}

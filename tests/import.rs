@@ -200,3 +200,29 @@ fn bounds_fall_between_buckets() {
         assert!(err.contains(flag) && err.contains("2026-01-01T00:05:00Z and 2026-01-01T00:10:00Z"), "{err}");
     }
 }
+
+#[test]
+fn output_never_replaces_what_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = within(folder.path(), "z.db");
+    let capture = within(folder.path(), "a.pcap");
+    std::fs::copy(testdata("link/raw-101.pcap"), &capture).unwrap();
+    import(&db, &[&testdata("tee/two-sided.pcap")]).ok();
+    let before = content(&db);
+    let refused = |args: &[&str]| assert!(ztmon(args).nothing().contains("would replace what is read"), "{args:?}");
+    refused(&["replay", "--db", &db, "--output", &db, &capture]);
+    refused(&["replay", "--output", &capture, &capture]);
+    refused(&["report", "--db", &db, "--output", &db]);
+    assert_eq!(content(&db), before);
+    assert_eq!(std::fs::read(&capture).unwrap(), std::fs::read(testdata("link/raw-101.pcap")).unwrap());
+}
+
+#[test]
+fn a_run_that_fails_makes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, csv) = (within(folder.path(), "n.db"), within(folder.path(), "n.csv"));
+    ztmon(&["replay", "--db", &db, "--output", &csv, "no-such.pcap"]).nothing();
+    let capture = testdata("tee/two-sided.pcap");
+    ztmon(&["replay", "--db", &db, "--output", &csv, "--filter", "host (", &capture]).nothing();
+    assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+}

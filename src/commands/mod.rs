@@ -8,6 +8,7 @@ mod rules;
 mod serve;
 mod summary;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use crate::cli::{self, Cli, Command, Usage};
@@ -39,14 +40,19 @@ pub fn run(arguments: Result<Cli, Usage>) -> ExitCode {
         }
         Err(Usage::Clap(error)) => Err(anyhow::anyhow!(cli::in_one_line(&error))),
         Err(Usage::NoVerb(line)) => {
-            eprintln!("ztmon: no command given; there are serve, replay, report and rules (see ztmon --help)");
-            eprintln!("try: {line}");
+            say("ztmon: no command given; there are serve, replay, report and rules (see ztmon --help)");
+            say(&format!("try: {line}"));
             Ok(Status::Nothing)
         }
     };
     let status = ended.unwrap_or_else(|error| {
-        eprintln!("ztmon: {error:#}");
+        say(&format!("ztmon: {error:#}"));
         Status::Nothing
     });
     ExitCode::from(status as u8)
+}
+
+/// A line on standard error. `eprintln!` would panic where nobody reads it.
+fn say(line: &str) {
+    writeln!(std::io::stderr(), "{line}").ok();
 }

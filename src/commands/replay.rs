@@ -1,6 +1,5 @@
 //! `ztmon replay`: what capture files hold.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
@@ -11,8 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
-use super::output::Destination;
-use super::{Status, place, summary};
+use super::output::{Destination, Made};
+use super::{Status, place, say, summary};
 use crate::capture::{Filter, History, Problem, Source};
 use crate::cli;
 use crate::meter::Meter;
@@ -30,7 +29,8 @@ const PROGRESS_STEP: u64 = 1 << 14;
 pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
     let output = &args.output;
     let (since, until) = place::bounds(output.since.as_deref(), output.until.as_deref(), output.tz.as_deref())?;
-    let destination = Destination::open(output)?;
+    let used = args.files.iter().map(Path::new).chain(args.db.as_deref());
+    let destination = Destination::open(output, used)?;
     let mut inputs = args.files.iter().map(|file| Input::new(Source::from_argument(file))).collect::<Vec<_>>();
     let mut database = args.db.as_deref().map(Database::open).transpose()?;
     if let Some(database) = &mut database {
@@ -51,13 +51,10 @@ pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
         let Some((source, frame)) = history.frame() else { break };
         frames += 1;
         progress.show(frames);
+        // The filter first: where it cannot be compiled, that is an error even if no frame is in time.
+        let matches = filter.as_mut().map_or(Ok(true), |filter| filter.accepts(&frame))?;
         let in_time = since.is_none_or(|since| frame.time >= since) && until.is_none_or(|until| frame.time < until);
-        if !in_time {
-            continue;
-        }
-        if let Some(filter) = &mut filter
-            && !filter.accepts(&frame)?
-        {
+        if !(matches && in_time) {
             continue;
         }
         let outcome = meter.frame(&frame);
@@ -116,13 +113,8 @@ fn is_hopeless(problem: &Problem) -> bool {
 
 fn complain(history: &History, inputs: &[Input]) {
     for Problem { source, error } in history.problems() {
-        say(format_args!("ztmon: {}: {error}", inputs[*source].name));
+        say(&format!("ztmon: {}: {error}", inputs[*source].name));
     }
-}
-
-/// A line on standard error; `eprintln!` would panic where nobody reads it.
-fn say(line: fmt::Arguments<'_>) {
-    writeln!(io::stderr(), "{line}").ok();
 }
 
 /// What this run counts, for the report and the database.
@@ -149,16 +141,20 @@ impl Totals {
 struct Database {
     writer: Writer,
     source: store::Source,
+    /// A database that was not there before, until something is in it. Stands behind its writer, to go after it.
+    made: Option<Made>,
     /// Copies of what cannot be read twice; deleted when dropped.
     spooled: Vec<NamedTempFile>,
 }
 
 impl Database {
     fn open(path: &Path) -> anyhow::Result<Self> {
+        let made = Made::unless_there(path);
         let mut writer = Writer::open(path)?;
         writer.begin()?;
         let network = writer.network("", "")?;
-        Ok(Database { writer, source: store::Source::new(network, Origin::Import), spooled: Vec::new() })
+        let source = store::Source::new(network, Origin::Import);
+        Ok(Database { writer, source, made, spooled: Vec::new() })
     }
 
     /// The files that are new to the database, by their bytes. The others are named.
@@ -179,7 +175,7 @@ impl Database {
                     .map(|import| format!("already imported at {} as {}", import.imported_at, import.name)),
             };
             match twin {
-                Some(twin) if !quiet => say(format_args!("{}: left out, its bytes are {twin}", input.name)),
+                Some(twin) if !quiet => say(&format!("{}: left out, its bytes are {twin}", input.name)),
                 Some(_) => (),
                 None => {
                     let name = input.name.clone();
@@ -216,7 +212,11 @@ impl Database {
         for import in inputs.iter().filter_map(|input| input.import.as_ref()) {
             self.writer.record_import(import)?;
         }
-        self.writer.commit()
+        self.writer.commit()?;
+        if let Some(made) = self.made.take() {
+            made.keep();
+        }
+        Ok(())
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     let database = place::database(args.db.as_deref());
     database.must_exist()?;
     let reader = Reader::open(&database.path)?;
-    let destination = Destination::open(output)?;
+    let destination = Destination::open(output, [database.path.as_path()])?;
 
     let mut builder = Builder::new(output.by);
     let mut total = Counts::default();

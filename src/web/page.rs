@@ -29,7 +29,7 @@ one node to which a flow rule sends the first bytes of every packet. It keeps wh
 <dl>
 <dt><a href="/metrics">/metrics</a></dt><dd>the counters, for Prometheus</dd>
 <dt><a href="/-/healthy">/-/healthy</a></dt><dd>whether the process is alive</dd>
-<dt><a href="/-/ready">/-/ready</a></dt><dd>whether it is counting</dd>
+<dt><a href="/-/ready">/-/ready</a></dt><dd>whether totals can be committed</dd>
 </dl>
 </body>
 </html>
