@@ -90,6 +90,7 @@ fn capture(mut feed: Feed, name: &str, tee_bytes: u16) {
     let given_mac = feed.given_mac;
     let mut joined = false;
     let mut waiting_for = None;
+    let mut lost: Option<String> = None;
     // The keeper waits for no ticket of a device that is not there.
     while feed.turn() {
         let mut capture = match Live::open(name, snaplen) {
@@ -97,7 +98,8 @@ fn capture(mut feed: Feed, name: &str, tee_bytes: u16) {
             Err(error) => {
                 let reason = error.to_string();
                 if waiting_for.as_ref() != Some(&reason) {
-                    log::warn(&format!("{name}: waiting for it: {reason}"));
+                    let lost = lost.take().map(|lost| format!("lost: {lost}; ")).unwrap_or_default();
+                    log::warn(&format!("{name}: {lost}waiting for it: {reason}"));
                     waiting_for = Some(reason);
                 }
                 feed.wait(None, LOOK_EVERY);
@@ -105,6 +107,9 @@ fn capture(mut feed: Feed, name: &str, tee_bytes: u16) {
             }
         };
         waiting_for = None;
+        if let Some(lost) = lost.take() {
+            log::warn(&format!("{name}: lost: {lost}"));
+        }
         let mac = live::device_mac(name);
         feed.meter.set_observer(given_mac.or(mac));
         if !joined {
@@ -120,14 +125,11 @@ fn capture(mut feed: Feed, name: &str, tee_bytes: u16) {
         let before = feed.capture;
         feed.up = true;
         feed.tell();
-        let lost = read(&mut feed, &mut capture, before);
+        lost = read(&mut feed, &mut capture, before);
         capture.drain(|frame| feed.frame(frame));
         feed.capture = before.plus(capture.statistics());
         feed.up = false;
         feed.tell();
-        if let Some(reason) = lost {
-            log::warn(&format!("{name}: lost: {reason}"));
-        }
     }
     feed.end();
 }
@@ -144,8 +146,8 @@ fn read(feed: &mut Feed, capture: &mut Live, before: crate::frame::Statistics) -
         if looked.elapsed() >= LOOK_EVERY {
             looked = Instant::now();
             feed.capture = before.plus(capture.statistics());
-            if !capture.is_current() {
-                return Some("the device was replaced".to_owned());
+            if let Some(reason) = capture.lost() {
+                return Some(reason.to_owned());
             }
             if frames == 0 {
                 feed.meter.advance(Timestamp::now() - FRAME_DELAY);
