@@ -126,6 +126,8 @@ fn capture(mut feed: Feed, name: &str, tee_bytes: u16) {
         feed.up = true;
         feed.tell();
         lost = read(&mut feed, &mut capture, before);
+        // The kernel still gathers the last batch; it does so for a device that is gone, too.
+        std::thread::sleep(Duration::from_millis(2 * BATCH_MILLIS as u64));
         capture.drain(|frame| feed.frame(frame));
         feed.capture = before.plus(capture.statistics());
         feed.up = false;
@@ -154,8 +156,6 @@ fn read(feed: &mut Feed, capture: &mut Live, before: crate::frame::Statistics) -
             }
         }
         if !feed.turn() {
-            // The kernel still gathers the last batch.
-            std::thread::sleep(Duration::from_millis(2 * BATCH_MILLIS as u64));
             return None;
         }
     }
