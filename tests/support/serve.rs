@@ -27,10 +27,27 @@ pub struct Serve<'n> {
     child: KillOnDrop,
     address: SocketAddr,
     namespace: Option<&'n Namespace>,
-    log: Arc<Mutex<Vec<String>>>,
+    log: Log,
     /// Ends with the log.
     logging: JoinHandle<()>,
     stdout: JoinHandle<String>,
+}
+
+/// What it says on standard error. Shown when a test fails.
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("serve said: {:#?}", self.lines());
+        }
+    }
 }
 
 impl Setup<'static> {
@@ -80,17 +97,14 @@ impl<'n> Setup<'n> {
         let mut child = KillOnDrop(child);
         let stdout = super::read(child.0.stdout.take().unwrap());
         let stderr = BufReader::new(child.0.stderr.take().unwrap());
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let lines = Arc::clone(&log);
+        let log = Log(Arc::default());
+        let lines = Arc::clone(&log.0);
         let logging = thread::spawn(move || stderr.lines().for_each(|line| lines.lock().unwrap().push(line.unwrap())));
         let address = eventually("serve to serve", || {
             if let Some(status) = child.0.try_wait().unwrap() {
-                panic!("serve ended with {status}: {:#?}", log.lock().unwrap());
+                panic!("serve ended with {status}");
             }
-            log.lock()
-                .unwrap()
-                .iter()
-                .find_map(|line| Some(line.split_once("http://")?.1.split_once('/')?.0.to_owned()))
+            log.lines().iter().find_map(|line| Some(line.split_once("http://")?.1.split_once('/')?.0.to_owned()))
         });
         Serve { child, address: address.parse().unwrap(), namespace, log, logging, stdout }
     }
@@ -103,7 +117,7 @@ impl Serve<'_> {
 
     /// The log so far.
     pub fn log(&self) -> Vec<String> {
-        self.log.lock().unwrap().clone()
+        self.log.lines()
     }
 
     /// How many lines of the log have this in them.
@@ -113,7 +127,7 @@ impl Serve<'_> {
 
     /// Waits for the `times`th line of the log with this in it.
     pub fn wait_for_log(&self, text: &str, times: usize) -> String {
-        eventually(&format!("{text:?} in the log, {times} times; it has {:#?}", self.log()), || {
+        eventually(&format!("{text:?} in the log, {times} times"), || {
             self.log().into_iter().filter(|line| line.contains(text)).nth(times - 1)
         })
     }
@@ -133,7 +147,7 @@ impl Serve<'_> {
             Some(namespace) => namespace.run(ask),
             None => ask(),
         };
-        let answer = answer.unwrap_or_else(|error| panic!("{method} {path}: {error}; the log: {:#?}", self.log()));
+        let answer = answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
         let (head, body) = answer.split_once("\r\n\r\n").expect("no head");
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
@@ -147,7 +161,7 @@ impl Serve<'_> {
     /// Scrapes until so many frames have arrived and all that they count for is committed. `before` is what the
     /// database held when this process started.
     pub fn scrape_at(&self, frames: u64, before: Total) -> Metrics {
-        eventually(&format!("{frames} frames; the log: {:#?}", self.log()), || {
+        eventually(&format!("{frames} frames"), || {
             let metrics = self.scrape();
             let arrived = metrics.sum("ztmon_frames_total");
             assert!(arrived <= frames, "{arrived} frames, and only {frames} were sent");
@@ -166,7 +180,7 @@ impl Serve<'_> {
         let Serve { mut child, log, logging, stdout, .. } = self;
         let status = eventually("the end of serve", || child.0.try_wait().unwrap());
         logging.join().unwrap();
-        let stderr = log.lock().unwrap().join("\n");
+        let stderr = log.lines().join("\n");
         Ended { code: status.code(), stdout: stdout.join().unwrap(), stderr }
     }
 
