@@ -235,6 +235,14 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Usage
     }
 }
 
+/// What clap says of an error in several lines.
+pub fn in_one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let said = text.lines().take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
+    let said: Vec<&str> = said.map(str::trim).filter(|line| !line.is_empty()).collect();
+    format!("{} (see --help)", said.join(" ").trim_start_matches("error: ").replace(" tip: ", "; "))
+}
+
 /// Why the arguments cannot be followed.
 #[derive(Debug)]
 pub enum Usage {
@@ -385,6 +393,23 @@ mod tests {
             r"ztmon serve --listen-address :9123 --filter 'it'\''s'"
         );
         assert!(matches!(parsed("ztmon --help"), Err(Usage::Clap(_))));
+    }
+
+    #[test]
+    fn errors_take_one_line() {
+        let line = |arguments| match parsed(arguments) {
+            Err(Usage::Clap(error)) => in_one_line(&error),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            line("ztmon replay --scope 10.0.0.1/8 x"),
+            "invalid value '10.0.0.1/8' for '--scope <CIDR>': has host bits set; the network meant is 10.0.0.0/8 (see --help)"
+        );
+        assert_eq!(line("ztmon replay"), "the following required arguments were not provided: <FILE>... (see --help)");
+        assert_eq!(
+            line("ztmon replay --forma csv x"),
+            "unexpected argument '--forma' found; a similar argument exists: '--format' (see --help)"
+        );
     }
 
     #[test]

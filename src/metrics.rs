@@ -116,7 +116,7 @@ impl Board {
         for (name, help, value) in COUNTERS {
             let name = format!("zerotier_host_{name}_total");
             writeln!(page, "# HELP {name} {help} the client at addr, captured live.\n# TYPE {name} counter")?;
-            for network in &self.networks {
+            for network in self.loaded() {
                 let label = self.network_label(network);
                 for client in network.clients.ends.iter().filter(|(end, _)| end.is_addr()).map(|(_, client)| client) {
                     let Client { label: addr, totals } = client;
@@ -131,7 +131,7 @@ impl Board {
                 "# HELP {name} {help} ends that are no clients: external addresses, groups, others beyond the limit of \
                  addresses.\n# TYPE {name} counter"
             )?;
-            for network in &self.networks {
+            for network in self.loaded() {
                 let label = self.network_label(network);
                 for end in OTHER_ENDS {
                     writeln!(page, "{name}{{end=\"{end}\"{label}}} {}", value(&network.clients.of(end)))?;
@@ -139,6 +139,12 @@ impl Board {
             }
         }
         Ok(())
+    }
+
+    /// The networks whose totals are known. A counter that showed 0 before its true total would look like one that was
+    /// reset.
+    fn loaded(&self) -> impl Iterator<Item = &Network> {
+        self.networks.iter().filter(|network| network.clients.loaded)
     }
 
     /// The network's label behind another one, if there is more than one network.
@@ -264,7 +270,7 @@ mod tests {
     }
 
     fn network(name: &str) -> Network {
-        let mut clients = Clients::default();
+        let mut clients = Clients { loaded: true, ..Clients::default() };
         clients.add(End::Addr("10.0.0.2".parse().unwrap()), &totals(u64::MAX, 1 << 53 | 1));
         clients.add(End::Addr("fd00::1".parse().unwrap()), &totals(7, 0));
         clients.add(End::External, &totals(5, 6));
@@ -307,6 +313,13 @@ mod tests {
         assert!(page.contains(r#"zerotier_host_sent_bytes_total{addr="fd00::1",network="zt\"0"} 7"#));
         assert!(page.contains(r#"ztmon_frames_total{network="8056c2e21c000001",outcome="copy"} 0"#));
         assert!(page.contains(r#"ztmon_capture_up{network="zt\"0"} 0"#));
+    }
+
+    #[test]
+    fn nothing_is_shown_of_a_network_before_its_totals_are_known() {
+        let board = Board { networks: vec![Network::default()], ..Board::default() };
+        let page = board.render();
+        assert!(!page.lines().any(|line| line.starts_with("zerotier_")), "{page}");
     }
 
     #[test]

@@ -153,7 +153,7 @@ fn capture_follows_a_device_that_goes_and_comes_back() {
     let dir = tempdir().unwrap();
     let db = dir.path().join("ztmon.db");
     let serve = Setup::within(&net, &db).start();
-    serve.wait_for_log("WARN no ZeroTier device yet; waiting for one (--zerotier-device names another)", 1);
+    serve.wait_for_log("no ZeroTier device yet; waiting for one (--zerotier-device names another)", 1);
     assert_eq!(serve.request("GET", "/-/ready").0, 200);
     assert_eq!(serve.scrape().totals(), Totals::default());
     let up = |expected: f64| {
@@ -196,7 +196,7 @@ fn capture_follows_a_device_that_goes_and_comes_back() {
         captures.filter_map(|line| ["capturing", "lost"].into_iter().find(|it| line.contains(it))).collect();
     assert_eq!(captures, ["capturing", "lost", "capturing", "lost", "capturing", "lost", "capturing"], "{log}");
     assert!(lines.windows(2).all(|lines| lines[0] != lines[1]), "{log}");
-    assert_eq!(lines.iter().filter(|line| line.contains("WARN no ZeroTier device")).count(), 1, "{log}");
+    assert_eq!(lines.iter().filter(|line| line.contains("no ZeroTier device yet")).count(), 1, "{log}");
     assert_eq!(report(&db, "live"), totals("", 40, 4000));
 }
 
@@ -242,7 +242,7 @@ fn a_named_device_is_waited_for() {
     net.add_device("ztother", "other", None);
     let dir = tempdir().unwrap();
     let serve = Setup::within(&net, &dir.path().join("ztmon.db")).args(["--zerotier-device", "ztone"]).start();
-    serve.wait_for_log("WARN ztone: waiting for it: ", 1);
+    serve.wait_for_log("ztone: waiting for it: ", 1);
     net.play("other", &batch(1, 10, 100));
     net.add_device("ztone", "wire", None);
     serve.wait_for_log("capturing on ztone", 1);
@@ -265,6 +265,6 @@ fn without_the_capability_it_says_what_to_do() {
     command.args(["--bounding-set=-net_raw", "--inh-caps=-net_raw", env!("CARGO_BIN_EXE_ztmon")]);
     let ended = run(command.args(["serve", "--listen-address", "127.0.0.1:0", "--db"]).arg(&db));
     assert!(ended.refusal().starts_with("ztmon: not allowed to capture ("), "{ended:?}");
-    assert!(ended.refusal().ends_with("run as root, or give CAP_NET_RAW (systemd: AmbientCapabilities=CAP_NET_RAW)"));
+    assert!(ended.refusal().ends_with("run as root or with CAP_NET_RAW (systemd: AmbientCapabilities=CAP_NET_RAW)"));
     assert!(!db.exists());
 }

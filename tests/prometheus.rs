@@ -140,11 +140,13 @@ fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
     Ok(answer)
 }
 
-/// So many packets of 1000 bytes between two clients, with their copies. `batch` makes them unlike any others.
+/// So many packets of 1000 bytes from a client to another, and every fifth beyond the network, with their copies.
+/// `batch` makes them unlike any others.
 fn packets(batch: u32, packets: u32) -> Capture {
     let mut capture = Capture::default();
     for number in 0..packets {
-        let packet = Packet { src: [10, 0, 0, 1], dst: [10, 0, 0, 2], len: 1000, number: batch * 100_000 + number };
+        let dst = if number % 5 == 4 { [192, 0, 2, 1] } else { [10, 0, 0, 2] };
+        let packet = Packet { src: [10, 0, 0, 1], dst, len: 1000, number: batch * 100_000 + number };
         capture.add_teed(1_700_000_000 * SECOND + u64::from(number) * 10_000, &packet);
     }
     capture
@@ -242,6 +244,14 @@ fn an_increase_is_what_was_captured_whatever_else_happens() {
     assert!(values.windows(2).all(|pair| pair[0].1 <= pair[1].1), "{values:?}");
     assert_eq!((first.1, last.1), (after_first, after_second));
     assert_eq!(prometheus.number(&format!("resets({series}[10m])")), Some(0.0));
+    // Nor did any other series go back.
+    for family in ["zerotier_host", "zerotier_other_end"] {
+        for counter in ["sent_bytes", "received_bytes", "sent_packets", "received_packets"] {
+            let name = format!("{family}_{counter}_total");
+            assert_eq!(prometheus.number(&format!("max(resets({name}[10m]))")), Some(0.0), "{name}");
+        }
+    }
+    assert_eq!(prometheus.number("zerotier_other_end_received_bytes_total{end='external'}"), Some(30_000.0));
     // Prometheus extrapolates over the ends of the range, by less than the mean distance of two scrapes on either side.
     let captured = after_second - after_first;
     let stretch = 1.0 + 2.4 / (values.len() - 1) as f64;

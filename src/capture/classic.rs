@@ -4,9 +4,8 @@
 //! Ours, because no library reads all of them: pcap-file takes neither the modified format nor the swapped lengths of
 //! early versions, and checks no version.
 
-use super::file::{Damage, Record};
 use super::input::Input;
-use super::max_captured_len;
+use super::record::{Damage, Record, max_captured_len};
 use crate::frame::LinkType;
 use crate::time::Timestamp;
 

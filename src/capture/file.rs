@@ -6,8 +6,8 @@ use std::io::{self, Read};
 use super::classic::Classic;
 use super::input::Input;
 use super::pcapng::Pcapng;
-use crate::frame::{Frame, LinkType};
-use crate::time::Timestamp;
+use super::record::{Damage, Record};
+use crate::frame::Frame;
 
 /// A capture file (or stream): pcap or pcapng, plain, gzip or zstd, recognised by content.
 ///
@@ -21,29 +21,6 @@ pub struct CaptureFile {
 enum Format {
     Classic(Classic),
     Pcapng(Pcapng),
-}
-
-/// Where in the input's window a frame lies, and what its record says about it.
-#[derive(Clone, Copy)]
-pub(super) struct Record {
-    pub time: Timestamp,
-    pub link: LinkType,
-    pub original_len: u32,
-    /// Bytes before the frame's own.
-    pub skip: usize,
-    pub captured_len: usize,
-    /// Bytes of the whole record.
-    pub len: usize,
-}
-
-/// How a file contradicts its format.
-#[derive(Debug)]
-pub(super) enum Damage {
-    Ends(&'static str),
-    CapturedLen(u32),
-    Block(&'static str),
-    BlockLen(u32),
-    Interface(u32),
 }
 
 /// Why a file gives no (more) frames.
@@ -109,18 +86,6 @@ impl Error {
     /// Whether there were frames before it, or at least a header.
     pub fn is_damage(&self) -> bool {
         matches!(self, Error::Damaged { .. })
-    }
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Damage::Ends(inside) => write!(f, "the file ends inside {inside}"),
-            Damage::CapturedLen(len) => write!(f, "a captured length of {len} bytes cannot be"),
-            Damage::Block(what) => f.write_str(what),
-            Damage::BlockLen(len) => write!(f, "a block length of {len} bytes cannot be"),
-            Damage::Interface(number) => write!(f, "a packet names interface {number}, which was not described"),
-        }
     }
 }
 

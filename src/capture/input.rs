@@ -25,8 +25,7 @@ pub(super) struct Input {
 
 impl Input {
     /// Looks at the first bytes of `reader` and unpacks gzip (RFC 1952) or zstd (RFC 8878), one layer.
-    pub(super) fn new(reader: impl Read + Send + 'static) -> io::Result<Self> {
-        let mut reader = BufReader::with_capacity(CHUNK, reader);
+    pub(super) fn new(mut reader: impl Read + Send + 'static) -> io::Result<Self> {
         // A pipe may hand over the magic in pieces.
         let mut magic = Vec::new();
         reader.by_ref().take(4).read_to_end(&mut magic)?;

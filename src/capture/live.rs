@@ -88,10 +88,14 @@ impl Live {
     /// Starts to capture on a device, `snaplen` bytes of each frame. Needs CAP_NET_RAW on Linux. Not promiscuous:
     /// ZeroTier hands the observer's device what is meant for it, copies included.
     pub fn open(device: &str, snaplen: i32) -> Result<Self, Error> {
+        Self::with_buffer(device, snaplen, BUFFER_BYTES)
+    }
+
+    fn with_buffer(device: &str, snaplen: i32, buffer_bytes: i32) -> Result<Self, Error> {
         let capture = Capture::from_device(device)?
             .snaplen(snaplen)
             .promisc(false)
-            .buffer_size(BUFFER_BYTES)
+            .buffer_size(buffer_bytes)
             .timeout(BATCH_MILLIS)
             .open()?
             .setnonblock()?;
@@ -161,14 +165,10 @@ impl Live {
 
 /// An error that says what to do, if this process may not capture at all.
 pub fn check_permission() -> anyhow::Result<()> {
-    match Live::open("lo", 64) {
-        Err(error)
-            if error.to_string().to_lowercase().contains("permission") || error.to_string().contains("permitted") =>
-        {
-            anyhow::bail!(
-                "not allowed to capture ({error}): run as root, or give CAP_NET_RAW (systemd: AmbientCapabilities=CAP_NET_RAW)"
-            )
-        }
+    match Live::with_buffer("lo", 64, 1 << 20) {
+        Err(error) if error.to_string().contains("permi") => anyhow::bail!(
+            "not allowed to capture ({error}): run as root or with CAP_NET_RAW (systemd: AmbientCapabilities=CAP_NET_RAW)"
+        ),
         _ => Ok(()),
     }
 }

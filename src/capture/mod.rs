@@ -4,28 +4,18 @@
 
 mod classic;
 mod file;
-#[cfg(feature = "live")]
+#[cfg_attr(not(feature = "live"), path = "no_filter.rs")]
 mod filter;
 mod history;
 mod input;
 #[cfg(feature = "live")]
 pub mod live;
 mod pcapng;
+mod record;
 
 pub use file::{CaptureFile, Error};
-#[cfg(feature = "live")]
 pub use filter::Filter;
 pub use history::{History, Problem, Source};
 
-use crate::frame::LinkType;
-
-/// The longest captured length that is believed, in bytes: libpcap's own limits.
-fn max_captured_len(link: LinkType) -> u32 {
-    match link.0 {
-        // D-Bus messages and USB transfers.
-        231 | 249 => 128 << 20,
-        // EBHSCR, a recorder of in-vehicle buses.
-        279 => 8 << 20,
-        _ => 262_144,
-    }
-}
+#[cfg(test)]
+mod tests;

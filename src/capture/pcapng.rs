@@ -3,9 +3,8 @@
 //! Ours, because the rules of what is damage and what stands are: pcap-file refuses a whole file for an option that
 //! lies about its length, and has no bound on a block's size. It is the tests' second opinion.
 
-use super::file::{Damage, Record};
 use super::input::Input;
-use super::max_captured_len;
+use super::record::{Damage, Record, max_captured_len};
 use crate::frame::LinkType;
 use crate::time::{SECOND, Timestamp};
 

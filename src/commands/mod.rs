@@ -10,7 +10,7 @@ mod summary;
 
 use std::process::ExitCode;
 
-use crate::cli::{Cli, Command, Usage};
+use crate::cli::{self, Cli, Command, Usage};
 
 /// How a verb ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,11 +32,12 @@ pub fn run(arguments: Result<Cli, Usage>) -> ExitCode {
             Command::Rules(args) => rules::run(&args),
             Command::Serve(args) => serve::run(*args),
         },
-        Err(Usage::Clap(error)) => {
+        Err(Usage::Clap(help)) if !help.use_stderr() => {
             // A closed pipe is no reason to fail.
-            error.print().ok();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            help.print().ok();
+            Ok(Status::Done)
         }
+        Err(Usage::Clap(error)) => Err(anyhow::anyhow!(cli::in_one_line(&error))),
         Err(Usage::NoVerb(line)) => {
             eprintln!("ztmon: no command given; there are serve, replay, report and rules (see ztmon --help)");
             eprintln!("try: {line}");

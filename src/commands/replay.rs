@@ -1,5 +1,6 @@
 //! `ztmon replay`: what capture files hold.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
@@ -115,8 +116,13 @@ fn is_hopeless(problem: &Problem) -> bool {
 
 fn complain(history: &History, inputs: &[Input]) {
     for Problem { source, error } in history.problems() {
-        eprintln!("ztmon: {}: {error}", inputs[*source].name);
+        say(format_args!("ztmon: {}: {error}", inputs[*source].name));
     }
+}
+
+/// A line on standard error; `eprintln!` would panic where nobody reads it.
+fn say(line: fmt::Arguments<'_>) {
+    writeln!(io::stderr(), "{line}").ok();
 }
 
 /// What this run counts, for the report and the database.
@@ -173,7 +179,7 @@ impl Database {
                     .map(|import| format!("already imported at {} as {}", import.imported_at, import.name)),
             };
             match twin {
-                Some(twin) if !quiet => eprintln!("{}: left out, its bytes are {twin}", input.name),
+                Some(twin) if !quiet => say(format_args!("{}: left out, its bytes are {twin}", input.name)),
                 Some(_) => (),
                 None => {
                     let name = input.name.clone();

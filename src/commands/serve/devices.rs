@@ -8,6 +8,8 @@ use super::Feeds;
 use super::feed::Feed;
 use super::log;
 use crate::capture::live::{self, BATCH_MILLIS, Live};
+use crate::cli::Counting;
+use crate::frame::Statistics;
 use crate::packet::Mac;
 use crate::time::{Span, Timestamp};
 use crate::zerotier::{NodeId, identity};
@@ -52,7 +54,7 @@ pub(super) fn follow(wanted: Wanted, feeds: &mut Feeds) -> anyhow::Result<()> {
     match wanted {
         Wanted::Named(names) => {
             for name in names.into_iter().collect::<BTreeSet<_>>() {
-                feeds.start(move |feed, snaplen| capture(feed, &name, snaplen))?;
+                feeds.start(move |feed, counting| capture(feed, &name, counting))?;
             }
             return Ok(());
         }
@@ -60,7 +62,7 @@ pub(super) fn follow(wanted: Wanted, feeds: &mut Feeds) -> anyhow::Result<()> {
             while !feeds.control.stopping() {
                 let found = live::zerotier_devices();
                 if found.is_empty() && known.is_empty() && !told {
-                    log::warn("no ZeroTier device yet; waiting for one (--zerotier-device names another)");
+                    log::info("no ZeroTier device yet; waiting for one (--zerotier-device names another)");
                     told = true;
                 }
                 let names: Vec<String> = found.into_iter().map(|device| device.name).collect();
@@ -70,11 +72,11 @@ pub(super) fn follow(wanted: Wanted, feeds: &mut Feeds) -> anyhow::Result<()> {
                         log::warn(&format!("capturing on {first} only; there are also {rest} (--zerotier-device all)"));
                     }
                     let first = first.clone();
-                    return feeds.start(move |feed, snaplen| capture(feed, &first, snaplen));
+                    return feeds.start(move |feed, counting| capture(feed, &first, counting));
                 }
                 for name in names {
                     if known.insert(name.clone()) {
-                        feeds.start(move |feed, snaplen| capture(feed, &name, snaplen))?;
+                        feeds.start(move |feed, counting| capture(feed, &name, counting))?;
                     }
                 }
                 std::thread::sleep(LOOK_EVERY);
@@ -85,9 +87,9 @@ pub(super) fn follow(wanted: Wanted, feeds: &mut Feeds) -> anyhow::Result<()> {
 }
 
 /// Captures on a device whenever it is there, until it is time to stop.
-fn capture(mut feed: Feed, name: &str, tee_bytes: u16) {
-    let snaplen = SNAPLEN.max(i32::from(tee_bytes) + SNAPLEN_BEYOND);
-    let given_mac = feed.given_mac;
+fn capture(mut feed: Feed, name: &str, counting: &Counting) {
+    let snaplen = SNAPLEN.max(i32::from(counting.tee_bytes) + SNAPLEN_BEYOND);
+    let given_mac = counting.observer_mac;
     let mut joined = false;
     let mut waiting_for = None;
     let mut lost: Option<String> = None;
@@ -99,7 +101,7 @@ fn capture(mut feed: Feed, name: &str, tee_bytes: u16) {
                 let reason = error.to_string();
                 if waiting_for.as_ref() != Some(&reason) {
                     let lost = lost.take().map(|lost| format!("lost: {lost}; ")).unwrap_or_default();
-                    log::warn(&format!("{name}: {lost}waiting for it: {reason}"));
+                    log::info(&format!("{name}: {lost}waiting for it: {reason}"));
                     waiting_for = Some(reason);
                 }
                 feed.wait(None, LOOK_EVERY);
@@ -108,7 +110,7 @@ fn capture(mut feed: Feed, name: &str, tee_bytes: u16) {
         };
         waiting_for = None;
         if let Some(lost) = lost.take() {
-            log::warn(&format!("{name}: lost: {lost}"));
+            log::info(&format!("{name}: lost: {lost}"));
         }
         let mac = live::device_mac(name);
         feed.meter.set_observer(given_mac.or(mac));
@@ -123,21 +125,19 @@ fn capture(mut feed: Feed, name: &str, tee_bytes: u16) {
             given_mac.or(mac).map_or("own MAC unknown (--observer-mac)".to_owned(), |mac| format!("own MAC {mac}")),
         ));
         let before = feed.capture;
-        feed.up = true;
-        feed.tell();
+        feed.set_up(true);
         lost = read(&mut feed, &mut capture, before);
         // The kernel still gathers the last batch; it does so for a device that is gone, too.
         std::thread::sleep(Duration::from_millis(2 * BATCH_MILLIS as u64));
         capture.drain(|frame| feed.frame(frame));
         feed.capture = before.plus(capture.statistics());
-        feed.up = false;
-        feed.tell();
+        feed.set_up(false);
     }
     feed.end();
 }
 
 /// Takes frames in until the device is lost, with the reason, or it is time to stop.
-fn read(feed: &mut Feed, capture: &mut Live, before: crate::frame::Statistics) -> Option<String> {
+fn read(feed: &mut Feed, capture: &mut Live, before: Statistics) -> Option<String> {
     let mut looked = Instant::now();
     loop {
         feed.wait(Some(capture.descriptor()), LOOK_EVERY);

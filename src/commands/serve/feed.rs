@@ -13,8 +13,7 @@ use super::log;
 use crate::capture::{Filter, History};
 use crate::cli::{Counting, Speed};
 use crate::frame::{Frame, Statistics};
-use crate::meter::{Meter, Settings, Tee};
-use crate::packet::Mac;
+use crate::meter::{Meter, Tee};
 use crate::time::{SECOND, Timestamp};
 
 /// Without scrapes totals are committed so often.
@@ -34,11 +33,9 @@ pub(super) struct Feed {
     keeper: Sender<Message>,
     pub meter: Meter,
     tee: Tee,
-    /// `--observer-mac`.
-    pub given_mac: Option<Mac>,
     filter: Option<Filter>,
     /// Whether frames can arrive.
-    pub up: bool,
+    up: bool,
     pub capture: Statistics,
     ticket: u64,
     told: Instant,
@@ -50,7 +47,7 @@ impl Feed {
     /// A feed that has seen nothing.
     pub(super) fn new(
         counting: &Counting,
-        settings: Settings,
+        seed: u64,
         control: &Shared,
         keeper: &Sender<Message>,
     ) -> std::io::Result<Self> {
@@ -60,9 +57,8 @@ impl Feed {
             control: Shared::clone(control),
             wake: control.subscribe()?,
             keeper: keeper.clone(),
-            tee: settings.tee,
-            given_mac: settings.observer,
-            meter: Meter::new(settings),
+            tee: counting.tee,
+            meter: Meter::new(counting.settings(seed)),
             filter: counting.filter.clone().map(Filter::new),
             up: false,
             capture: Statistics::default(),
@@ -104,7 +100,7 @@ impl Feed {
     }
 
     /// Hands over what was counted since the last time.
-    pub(super) fn tell(&mut self) {
+    fn tell(&mut self) {
         // The ticket first: what is counted from here on is not part of the answer.
         self.ticket = self.control.ticket();
         self.told = Instant::now();
@@ -130,10 +126,16 @@ impl Feed {
         while self.wake.read(&mut wakes).is_ok_and(|read| read == wakes.len()) {}
     }
 
+    /// Tells that frames can arrive from now on, or no longer.
+    pub(super) fn set_up(&mut self, up: bool) {
+        self.up = up;
+        self.looked = Instant::now();
+        self.tell();
+    }
+
     /// Ends: hands over the last.
     pub(super) fn end(mut self) {
-        self.up = false;
-        self.tell();
+        self.set_up(false);
         self.keeper.send(Message::Ended { feed: self.number }).ok();
     }
 
@@ -172,8 +174,7 @@ impl Feed {
 /// Plays a capture file in place of a device, paced by its own times.
 pub(super) fn play(mut feed: Feed, mut history: History, speed: Speed) {
     feed.join("", "");
-    feed.up = true;
-    feed.tell();
+    feed.set_up(true);
     let start = Instant::now();
     let mut first = None;
     let mut frames = 0_u64;

@@ -160,12 +160,11 @@ impl Feeds {
         }
     }
 
-    /// Starts a feed on a thread of its own. It is given the tee rule's length, too.
-    fn start(&mut self, run: impl FnOnce(Feed, u16) + Send + 'static) -> anyhow::Result<()> {
-        let settings = self.counting.settings(self.seed);
-        let feed = Feed::new(&self.counting, settings, &self.control, &self.keeper)?;
-        let tee_bytes = self.counting.tee_bytes;
-        let thread = thread::Builder::new().name("capture".to_owned()).spawn(move || run(feed, tee_bytes))?;
+    /// Starts a feed on a thread of its own.
+    fn start(&mut self, run: impl FnOnce(Feed, &Counting) + Send + 'static) -> anyhow::Result<()> {
+        let feed = Feed::new(&self.counting, self.seed, &self.control, &self.keeper)?;
+        let counting = Arc::clone(&self.counting);
+        let thread = thread::Builder::new().name("capture".to_owned()).spawn(move || run(feed, &counting))?;
         self.threads.push(thread);
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! What goes in comes out: the same sums as in plain maps, and how fast.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use proptest::prelude::*;
 
@@ -135,46 +134,4 @@ fn numbers_never_wrap() {
     assert!(error.contains("cannot store REAL"), "{error}");
     drop(writer);
     assert_eq!(read_all(&db)[0].counts.bytes, MAX);
-}
-
-/// `cargo test --release --lib store -- --ignored --nocapture a_million_rows`
-#[test]
-#[ignore = "measures"]
-fn a_million_rows() {
-    for (pairs, buckets) in [(1_000_000u32, 1), (10_000, 100)] {
-        let (_dir, db) = place();
-        let ends = pairs / 20;
-        let endpoints =
-            (0..ends).map(|n| Endpoint { end: End::Addr((n + 0x0a00_0000).to_be_bytes().into()), ..client(1) });
-        // Every end talks to twenty, and the pairs come in no order.
-        let pair = |n: u32| (n % ends, (n % ends).wrapping_mul(7919).wrapping_add(n / ends * 31) % ends);
-        let delta = Delta { endpoints: endpoints.collect(), pairs: (0..pairs).map(pair).collect(), rows: Vec::new() };
-        let mut directory = Directory::default();
-        directory.extend(&delta);
-        let rows: Vec<_> = (0..pairs)
-            .flat_map(|pair| {
-                (0..buckets).map(move |n| DeltaRow { pair, ..packet(0, 0, 1000, at(1_700_000_000 + 300 * n)) })
-            })
-            .collect();
-        let mut writer = Writer::open(&db).unwrap();
-        let mut source = Source::new(writer.network("n", "").unwrap(), Origin::Live);
-        for round in ["new", "again"] {
-            let start = Instant::now();
-            writer.begin().unwrap();
-            writer.add(&mut source, &directory, &rows).unwrap();
-            let added = start.elapsed();
-            writer.commit().unwrap();
-            println!(
-                "{pairs} pairs x {buckets} buckets, {round}: added {added:.2?}, committed {:.2?}",
-                start.elapsed()
-            );
-        }
-        let start = Instant::now();
-        let totals = writer.live_totals(NetworkId(1)).unwrap().len();
-        println!("{totals} totals in {:.2?}", start.elapsed());
-        drop(writer);
-        println!("{} bytes a row", fs::metadata(&db).unwrap().len() / rows.len() as u64);
-        let start = Instant::now();
-        println!("{} rows read in {:.2?}", read_all(&db).len(), start.elapsed());
-    }
 }

@@ -1,0 +1,167 @@
+//! The layout holds: which module may know which, and where each crate may appear.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const NOUNS: &[&str] = &["frame", "packet", "time", "traffic"];
+
+/// Every module with the modules it may name. Nouns know each other, the core knows nouns, edges know both and never
+/// each other; only commands know everything.
+const MAY_KNOW: [(&str, &[&str]); 17] = [
+    ("time", &[]),
+    ("frame", &["time"]),
+    ("packet", &[]),
+    ("traffic", &["packet", "time"]),
+    ("zone", &["time"]),
+    ("parse", NOUNS),
+    ("meter", &["frame", "packet", "time", "traffic", "parse"]),
+    ("report", NOUNS),
+    ("zerotier", NOUNS),
+    ("metrics", &["frame", "packet", "time", "traffic", "meter"]),
+    ("capture", NOUNS),
+    ("store", NOUNS),
+    ("web", &[]),
+    ("cli", &["packet", "time", "meter", "report", "zerotier"]),
+    (
+        "commands",
+        &[
+            "capture", "cli", "frame", "meter", "metrics", "packet", "report", "store", "time", "traffic", "web",
+            "zerotier", "zone",
+        ],
+    ),
+    ("main", &[]),
+    ("lib", &[]),
+];
+
+/// Where a crate may be named.
+const AT_HOME: [(&str, &[&str]); 12] = [
+    ("etherparse", &["parse"]),
+    ("ipnet", &["meter"]),
+    ("hashbrown", &["meter"]),
+    ("pcap", &["capture"]),
+    ("flate2", &["capture"]),
+    ("zstd", &["capture"]),
+    ("rusqlite", &["store"]),
+    ("prometheus", &["metrics"]),
+    ("hyper", &["web"]),
+    ("socket2", &["web"]),
+    ("clap", &["cli"]),
+    ("chrono", &["time", "zone"]),
+];
+
+/// A source file: its top-level module, its path and its code.
+struct Source {
+    module: String,
+    path: PathBuf,
+    code: String,
+}
+
+/// The program's source files, unit tests and comments left out.
+fn sources() -> Vec<Source> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let is_test = ["tests", "tests.rs"].iter().any(|name| path.file_name().unwrap() == *name);
+            if path.is_dir() && !is_test {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") && !is_test {
+                found.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    walk(&root, &mut files);
+    assert!(files.len() > 30, "the sources are not where they were");
+    files
+        .into_iter()
+        .map(|path| {
+            let first = path.strip_prefix(&root).unwrap().components().next().unwrap();
+            let module = first.as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned();
+            let text = fs::read_to_string(&path).unwrap();
+            let program = text.split("#[cfg(test)]\nmod").next().unwrap();
+            let lines = program.lines().filter(|line| !line.trim_start().starts_with("//"));
+            Source { module, code: lines.map(|line| format!("{line}\n")).collect(), path }
+        })
+        .collect()
+}
+
+/// The identifiers that follow `prefix` in the text.
+fn names_after<'a>(text: &'a str, prefix: &str) -> BTreeSet<&'a str> {
+    let name = |rest: &'a str| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+    text.match_indices(prefix).map(|(at, _)| name(&text[at + prefix.len()..])).collect()
+}
+
+#[test]
+fn modules_know_only_what_stands_before_them() {
+    for Source { module, path, code } in sources() {
+        let Some((_, allowed)) = MAY_KNOW.iter().find(|(name, _)| *name == module) else {
+            panic!("{} belongs to a module that MAY_KNOW does not list", path.display());
+        };
+        for known in names_after(&code, "crate::") {
+            assert!(
+                known == module || allowed.contains(&known),
+                "{} names crate::{known}; {module} may know {allowed:?}",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn crates_stay_at_home() {
+    for Source { module, path, code } in sources() {
+        for (name, homes) in AT_HOME {
+            let named = code.match_indices(&format!("{name}::")).any(|(at, _)| {
+                let before = code[..at].chars().next_back();
+                !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':')
+            });
+            assert!(!named || homes.contains(&&*module), "{} names {name}, at home in {homes:?}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_core_asks_no_clock_and_opens_nothing() {
+    let core = ["frame", "packet", "traffic", "zone", "parse", "meter", "report", "zerotier", "metrics"];
+    for Source { path, code, .. } in sources().into_iter().filter(|source| core.contains(&&*source.module)) {
+        for forbidden in ["::now()", "std::fs", "std::net::Tcp", "std::env::", "Mutex", "File::"] {
+            assert!(!code.contains(forbidden), "{} has {forbidden}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_clock_is_asked_by_commands_alone() {
+    for Source { module, path, code } in sources() {
+        let asks = code.contains("Timestamp::now()") || code.contains("SystemTime");
+        assert!(!asks || ["commands", "time"].contains(&&*module), "{} asks for the time", path.display());
+    }
+}
+
+#[test]
+fn unsafe_code_is_where_it_is_argued_for() {
+    for Source { path, code, .. } in sources() {
+        let is_unsafe = code.contains("unsafe {") || code.contains("unsafe extern") || code.contains("unsafe fn");
+        assert!(!is_unsafe || path.ends_with("capture/filter.rs"), "{} has unsafe code", path.display());
+    }
+}
+
+#[test]
+fn files_can_be_read_in_one_sitting() {
+    for Source { path, .. } in sources() {
+        let lines = fs::read_to_string(&path).unwrap().lines().count();
+        assert!(lines <= 500, "{} has {lines} lines: split it by noun or phase", path.display());
+    }
+}
+
+#[test]
+fn nothing_is_put_into_drawers() {
+    for Source { path, .. } in sources() {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let drawer = ["util", "utils", "helpers", "common", "manager", "misc"].contains(&name);
+        assert!(!drawer, "{} says nothing about what is in it", path.display());
+    }
+}
