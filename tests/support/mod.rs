@@ -5,6 +5,8 @@ pub mod net;
 pub mod numbers;
 pub mod pcap;
 pub mod serve;
+#[cfg(feature = "live")]
+pub mod wire;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -5,15 +5,10 @@ use std::os::fd::AsFd;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::pcap::{Capture, Frame};
 use super::{run, skip};
-
-/// The longest pause that is kept when a capture is played: longer than the pairing window.
-const LONGEST_PAUSE: Duration = Duration::from_millis(2500);
 
 /// A network namespace, gone when dropped, with all its devices.
 pub struct Namespace {
@@ -86,27 +81,6 @@ impl Namespace {
         };
         // A thread stays in its namespace, so it is one for this alone.
         thread::scope(|scope| scope.spawn(inside).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    }
-
-    /// Sends the frames into `wire` as they came, pauses included, but none much longer than the pairing window.
-    #[cfg(feature = "live")]
-    pub fn play(&self, wire: &str, capture: &Capture) {
-        self.run(|| {
-            let sender = pcap::Capture::from_device(wire).unwrap().buffer_size(1 << 20).snaplen(64);
-            let mut sender = sender.open().unwrap();
-            let mut due = Instant::now();
-            let mut last = None;
-            for Frame { time, len, data } in &capture.0 {
-                let pause = Duration::from_micros(time.saturating_sub(*last.get_or_insert(*time)));
-                last = last.max(Some(*time));
-                due += pause.min(LONGEST_PAUSE);
-                thread::sleep(due.saturating_duration_since(Instant::now()));
-                let mut frame = data.clone();
-                // What was not captured is not looked at either.
-                frame.resize(*len as usize, 0);
-                sender.sendpacket(frame).unwrap();
-            }
-        });
     }
 }
 
