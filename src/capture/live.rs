@@ -65,6 +65,14 @@ fn index(name: &str) -> Option<u32> {
     text.trim().parse().ok()
 }
 
+/// Whether a device is up; also where the system does not say (other than Linux).
+fn is_up(name: &str) -> bool {
+    const IFF_UP: u32 = 1;
+    let text = std::fs::read_to_string(Path::new("/sys/class/net").join(name).join("flags")).unwrap_or_default();
+    let flags = text.trim().strip_prefix("0x").and_then(|hex| u32::from_str_radix(hex, 16).ok());
+    flags.is_none_or(|flags| flags & IFF_UP != 0)
+}
+
 /// An open capture.
 pub struct Live {
     capture: Capture<Active>,
@@ -135,9 +143,12 @@ impl Live {
         }
     }
 
-    /// Whether the device is still the one that was opened.
-    pub fn is_current(&self) -> bool {
-        index(&self.device) == self.index
+    /// Why no frames can come, though there was no error: the device was replaced, or it is down, which libpcap sits out.
+    pub fn lost(&self) -> Option<&'static str> {
+        if index(&self.device) != self.index {
+            return Some("the device was replaced");
+        }
+        (!is_up(&self.device)).then_some("the device is down")
     }
 
     /// Packets received and dropped since the capture was opened.

@@ -92,6 +92,7 @@ fn capture(mut feed: Feed, name: &str, counting: &Counting) {
     let given_mac = counting.observer_mac;
     let mut joined = false;
     let mut waiting_for = None;
+    let mut lost: Option<String> = None;
     // The keeper waits for no ticket of a device that is not there.
     while feed.turn() {
         let mut capture = match Live::open(name, snaplen) {
@@ -99,7 +100,8 @@ fn capture(mut feed: Feed, name: &str, counting: &Counting) {
             Err(error) => {
                 let reason = error.to_string();
                 if waiting_for.as_ref() != Some(&reason) {
-                    log::info(&format!("{name}: waiting for it: {reason}"));
+                    let lost = lost.take().map(|lost| format!("lost: {lost}; ")).unwrap_or_default();
+                    log::info(&format!("{name}: {lost}waiting for it: {reason}"));
                     waiting_for = Some(reason);
                 }
                 feed.wait(None, LOOK_EVERY);
@@ -107,6 +109,9 @@ fn capture(mut feed: Feed, name: &str, counting: &Counting) {
             }
         };
         waiting_for = None;
+        if let Some(lost) = lost.take() {
+            log::info(&format!("{name}: lost: {lost}"));
+        }
         let mac = live::device_mac(name);
         feed.meter.set_observer(given_mac.or(mac));
         if !joined {
@@ -121,13 +126,12 @@ fn capture(mut feed: Feed, name: &str, counting: &Counting) {
         ));
         let before = feed.capture;
         feed.set_up(true);
-        let lost = read(&mut feed, &mut capture, before);
+        lost = read(&mut feed, &mut capture, before);
+        // The kernel still gathers the last batch; it does so for a device that is gone, too.
+        std::thread::sleep(Duration::from_millis(2 * BATCH_MILLIS as u64));
         capture.drain(|frame| feed.frame(frame));
         feed.capture = before.plus(capture.statistics());
         feed.set_up(false);
-        if let Some(reason) = lost {
-            log::info(&format!("{name}: lost: {reason}"));
-        }
     }
     feed.end();
 }
@@ -144,16 +148,14 @@ fn read(feed: &mut Feed, capture: &mut Live, before: Statistics) -> Option<Strin
         if looked.elapsed() >= LOOK_EVERY {
             looked = Instant::now();
             feed.capture = before.plus(capture.statistics());
-            if !capture.is_current() {
-                return Some("the device was replaced".to_owned());
+            if let Some(reason) = capture.lost() {
+                return Some(reason.to_owned());
             }
             if frames == 0 {
                 feed.meter.advance(Timestamp::now() - FRAME_DELAY);
             }
         }
         if !feed.turn() {
-            // The kernel still gathers the last batch.
-            std::thread::sleep(Duration::from_millis(2 * BATCH_MILLIS as u64));
             return None;
         }
     }

@@ -53,6 +53,12 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
         Writer::open(&database.path).with_context(|| format!("cannot open the database (tried {})", database.tried))?;
     log::info(&format!("database {}: {} addresses", database.path.display(), writer.addresses()?));
     log::info(&format!("scope {}", args.counting.settings(0).scope));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Before anyone can know that this runs: from here on, being told to stop ends in a commit.
+    let (mut terminate, mut interrupt) = {
+        let _entered = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
     log::info(&format!("serving http://{}/metrics", listener.local_addr()?));
 
     let board = Arc::new(Mutex::new(Board::default()));
@@ -83,9 +89,7 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
     }
 
     let scrapes = Arc::new(Scrapes { board, control: Shared::clone(&control), progress: seen, asked: Mutex::new(0) });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let committed = runtime.block_on(async {
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let (done, ended) = tokio::sync::oneshot::channel();
         let shutdown = async move {
             tokio::select! {

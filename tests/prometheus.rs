@@ -1,0 +1,260 @@
+//! What Prometheus makes of `/metrics`. These tests take Debian's `prometheus` package, and do without where it is not.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use support::numbers::{Metrics, Total, replay, report};
+use support::pcap::{Capture, Packet, SECOND};
+use support::serve::Setup;
+use support::{KillOnDrop, OBSERVER, eventually, real, run, skip, ztmon};
+use tempfile::{TempDir, tempdir};
+
+const NOTHING: Total = Total { sent_bytes: 0, received_bytes: 0, sent_packets: 0, received_packets: 0 };
+
+/// Whether a program of the package is there.
+fn is_there(program: &str) -> bool {
+    let there = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
+    if !there {
+        skip(&format!("{program} is not installed (Debian: prometheus)"));
+    }
+    there
+}
+
+/// That promtool finds nothing to say.
+fn assert_clean(metrics: &Metrics) {
+    let mut promtool = Command::new("promtool");
+    promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut promtool = promtool.spawn().unwrap();
+    promtool.stdin.take().unwrap().write_all(metrics.text.as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+}
+
+#[test]
+fn promtool_has_nothing_to_say_about_one_network() {
+    if !is_there("promtool") {
+        return;
+    }
+    let dir = tempdir().unwrap();
+    let serve = Setup::new(&dir.path().join("ztmon.db")).source(&real("tee-both.pcap"), "max").start();
+    let metrics = serve.scrape_at(3398, NOTHING);
+    assert!(metrics.text.contains("process_start_time_seconds"));
+    assert_clean(&metrics);
+    serve.stop();
+}
+
+#[test]
+#[cfg(feature = "live")]
+fn promtool_has_nothing_to_say_about_two_networks() {
+    if !is_there("promtool") {
+        return;
+    }
+    let Some(net) = support::net::Namespace::new() else { return };
+    net.add_device("ztone", "one", None);
+    net.add_device("zttwo", "two", None);
+    let dir = tempdir().unwrap();
+    let serve = Setup::within(&net, &dir.path().join("ztmon.db")).args(["--zerotier-device", "all"]).start();
+    serve.wait_for_log("capturing on", 2);
+    net.play("one", &packets(1, 3));
+    net.play("two", &packets(2, 4));
+    let metrics = serve.scrape_at(14, NOTHING);
+    assert!(metrics.text.contains(r#"zerotier_host_sent_packets_total{addr="10.0.0.1",network="zttwo"} 4"#));
+    assert_clean(&metrics);
+    serve.stop();
+}
+
+/// A Prometheus that scrapes one address every second.
+struct Prometheus {
+    _child: KillOnDrop,
+    _dir: TempDir,
+    address: SocketAddr,
+}
+
+impl Prometheus {
+    fn scraping(target: SocketAddr) -> Prometheus {
+        let dir = tempdir().unwrap();
+        let config = format!(
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
+             scrape_configs: [{{job_name: ztmon, static_configs: [{{targets: ['{target}']}}]}}]\n"
+        );
+        std::fs::write(dir.path().join("prometheus.yml"), config).unwrap();
+        // Another may take the port before Prometheus does: then it ends at once, and gets another one.
+        for _ in 0..5 {
+            let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let log = std::fs::File::create(dir.path().join("log")).unwrap();
+            let mut command = Command::new("prometheus");
+            command.arg(format!("--config.file={}", dir.path().join("prometheus.yml").display()));
+            command.arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()));
+            command.arg(format!("--web.listen-address={address}"));
+            let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+            let mut child = KillOnDrop(child);
+            let ready = eventually("Prometheus to be ready", || match child.0.try_wait().unwrap() {
+                Some(_) => Some(false),
+                None => get(address, "/-/ready").is_ok_and(|answer| answer.starts_with("HTTP/1.0 200")).then_some(true),
+            });
+            if ready {
+                return Prometheus { _child: child, _dir: dir, address };
+            }
+        }
+        panic!("{}", std::fs::read_to_string(dir.path().join("log")).unwrap());
+    }
+
+    /// The results of an instant query.
+    fn query(&self, query: &str) -> Vec<Value> {
+        let escaped: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let answer = get(self.address, &format!("/api/v1/query?query={escaped}")).unwrap();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let mut body: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["status"], "success", "{query}: {body}");
+        serde_json::from_value(body["data"]["result"].take()).unwrap()
+    }
+
+    /// The one value that a query gives, if it gives any yet.
+    fn number(&self, query: &str) -> Option<f64> {
+        match &*self.query(query) {
+            [] => None,
+            [one] => Some(one["value"][1].as_str().unwrap().parse().unwrap()),
+            more => panic!("{query}: {more:?}"),
+        }
+    }
+
+    fn wait_for(&self, query: &str, value: f64) {
+        eventually(&format!("{query} to be {value}"), || (self.number(query) == Some(value)).then_some(()));
+    }
+}
+
+/// HTTP/1.0, so that the answer is not in chunks.
+fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// So many packets of 1000 bytes from a client to another, and every fifth beyond the network, with their copies.
+/// `batch` makes them unlike any others.
+fn packets(batch: u32, packets: u32) -> Capture {
+    let mut capture = Capture::default();
+    for number in 0..packets {
+        let dst = if number % 5 == 4 { [192, 0, 2, 1] } else { [10, 0, 0, 2] };
+        let packet = Packet { src: [10, 0, 0, 1], dst, len: 1000, number: batch * 100_000 + number };
+        capture.add_teed(1_700_000_000 * SECOND + u64::from(number) * 10_000, &packet);
+    }
+    capture
+}
+
+#[test]
+fn prometheus_sums_up_to_the_truth() {
+    if !is_there("prometheus") {
+        return;
+    }
+    let dir = tempdir().unwrap();
+    let mac = ["--observer-mac", OBSERVER];
+    let truth = replay(&real("tee-both.pcap"), &mac);
+    let serve = Setup::new(&dir.path().join("ztmon.db")).source(&real("tee-both.pcap"), "max").args(mac).start();
+    serve.scrape_at(3398, NOTHING);
+    let prometheus = Prometheus::scraping(serve.address());
+    prometheus.wait_for("up{job='ztmon'}", 1.0);
+    let sum = truth.sum();
+    for (counter, all) in [
+        ("sent_bytes", sum.sent_bytes),
+        ("received_bytes", sum.received_bytes),
+        ("sent_packets", sum.sent_packets),
+        ("received_packets", sum.received_packets),
+    ] {
+        let query = format!("sum(zerotier_host_{counter}_total) + sum(zerotier_other_end_{counter}_total)");
+        assert_eq!(prometheus.number(&query), Some(all as f64), "{query}");
+    }
+    let clients = truth.0.keys().filter(|(_, end)| !["external", "multicast", "other"].contains(&end.as_str()));
+    assert_eq!(prometheus.number("count(zerotier_host_sent_bytes_total)"), Some(clients.count() as f64));
+    for ((_, end), total) in truth.0.iter().filter(|((_, end), _)| end.contains(['.', ':'])) {
+        let query = format!("zerotier_host_received_bytes_total{{addr='{end}'}}");
+        assert_eq!(prometheus.number(&query), Some(total.received_bytes as f64), "{query}");
+    }
+    serve.stop();
+}
+
+/// The values of a series that were scraped in the last minutes, and when.
+fn scraped(prometheus: &Prometheus, series: &str) -> Vec<(f64, f64)> {
+    let results = prometheus.query(&format!("{series}[10m]"));
+    assert_eq!(results.len(), 1, "{results:?}");
+    let values = results[0]["values"].as_array().unwrap().iter();
+    values.map(|pair| (pair[0].as_f64().unwrap(), pair[1].as_str().unwrap().parse().unwrap())).collect()
+}
+
+#[test]
+fn an_increase_is_what_was_captured_whatever_else_happens() {
+    if !is_there("prometheus") {
+        return;
+    }
+    let dir = tempdir().unwrap();
+    let (db, file) = (dir.path().join("ztmon.db"), |name: &str| dir.path().join(name));
+    let write = |name: &str, capture: &Capture| {
+        let path: &Path = &file(name);
+        capture.write(path);
+        path.to_owned()
+    };
+    let (first, second) = (write("first.pcap", &packets(1, 100)), write("second.pcap", &packets(2, 50)));
+    let old = write("old.pcap", &packets(3, 20_000));
+    let none = write("none.pcap", &Capture::default());
+    let series = "zerotier_host_sent_bytes_total{addr='10.0.0.1'}";
+    let [after_first, after_second] = [100_000.0, 150_000.0];
+
+    // A scrape, …
+    let serve = Setup::new(&db).source(&first, "max").start();
+    serve.scrape_at(200, NOTHING);
+    let address = serve.address();
+    let prometheus = Prometheus::scraping(address);
+    eventually("three scrapes", || {
+        (prometheus.number(&format!("count_over_time({series}[10m])")) >= Some(3.0)).then_some(())
+    });
+    assert_eq!(prometheus.number(series), Some(after_first));
+    serve.stop();
+
+    // … an import of history, …
+    let ended = run(ztmon().args(["replay", "--quiet", "--db"]).arg(&db).arg(&old));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(report(&db, "all").of("", "10.0.0.1").sent_bytes, 20_100_000);
+
+    // … a restart that captures more, and a kill.
+    let before = report(&db, "live").sum();
+    let serve = Setup::new(&db).source(&second, "max").listen(address).start();
+    serve.scrape_at(100, before);
+    prometheus.wait_for(series, after_second);
+    drop(serve);
+    let serve = Setup::new(&db).source(&none, "max").listen(address).start();
+    let so_far = prometheus.number("vector(time())").unwrap();
+    eventually("three scrapes more", || {
+        (scraped(&prometheus, series).iter().filter(|(time, _)| *time > so_far).count() >= 3).then_some(())
+    });
+    serve.stop();
+
+    let values = scraped(&prometheus, series);
+    let (first, last) = (values[0], values[values.len() - 1]);
+    assert!(values.iter().all(|(_, value)| [after_first, after_second].contains(value)), "{values:?}");
+    assert!(values.windows(2).all(|pair| pair[0].1 <= pair[1].1), "{values:?}");
+    assert_eq!((first.1, last.1), (after_first, after_second));
+    assert_eq!(prometheus.number(&format!("resets({series}[10m])")), Some(0.0));
+    // Nor did any other series go back.
+    for family in ["zerotier_host", "zerotier_other_end"] {
+        for counter in ["sent_bytes", "received_bytes", "sent_packets", "received_packets"] {
+            let name = format!("{family}_{counter}_total");
+            assert_eq!(prometheus.number(&format!("max(resets({name}[10m]))")), Some(0.0), "{name}");
+        }
+    }
+    assert_eq!(prometheus.number("zerotier_other_end_received_bytes_total{end='external'}"), Some(30_000.0));
+    // Prometheus extrapolates over the ends of the range, by less than the mean distance of two scrapes on either side.
+    let captured = after_second - after_first;
+    let stretch = 1.0 + 2.4 / (values.len() - 1) as f64;
+    let increase = prometheus.number(&format!("increase({series}[10m])")).unwrap();
+    assert!(captured <= increase && increase <= captured * stretch, "{increase} of {captured}: {values:?}");
+}

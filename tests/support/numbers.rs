@@ -1,0 +1,197 @@
+//! The same numbers from three places: `/metrics`, reports from the database, and replays.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::{run, ztmon};
+
+/// What an end sent and received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Total {
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+    pub sent_packets: u64,
+    pub received_packets: u64,
+}
+
+impl Total {
+    fn values(&self) -> [u64; 4] {
+        [self.sent_bytes, self.received_bytes, self.sent_packets, self.received_packets]
+    }
+
+    fn plus(self, other: Total) -> Total {
+        Total {
+            sent_bytes: self.sent_bytes + other.sent_bytes,
+            received_bytes: self.received_bytes + other.received_bytes,
+            sent_packets: self.sent_packets + other.sent_packets,
+            received_packets: self.received_packets + other.received_packets,
+        }
+    }
+}
+
+/// The totals of every end that moved anything, by network (empty if there is one only) and end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals(pub BTreeMap<(String, String), Total>);
+
+impl Totals {
+    pub fn of(&self, network: &str, end: &str) -> Total {
+        self.0.get(&(network.to_owned(), end.to_owned())).copied().unwrap_or_default()
+    }
+
+    /// All ends together.
+    pub fn sum(&self) -> Total {
+        self.0.values().fold(Total::default(), |sum, total| sum.plus(*total))
+    }
+
+    pub fn plus(&self, other: &Totals) -> Totals {
+        let mut sum = self.clone();
+        for (who, total) in &other.0 {
+            let entry = sum.0.entry(who.clone()).or_default();
+            *entry = entry.plus(*total);
+        }
+        sum
+    }
+
+    /// The ends of one network, as if there were no other.
+    pub fn network(&self, name: &str) -> Totals {
+        let of_it = self.0.iter().filter(|((network, _), _)| network == name);
+        Totals(of_it.map(|((_, end), total)| ((String::new(), end.clone()), *total)).collect())
+    }
+
+    /// That no value is above that of `other`.
+    pub fn assert_at_most(&self, other: &Totals) {
+        for ((network, end), total) in &self.0 {
+            let most = other.of(network, end);
+            let all = total.values().iter().zip(most.values()).all(|(value, most)| *value <= most);
+            assert!(all, "{network} {end}: {total:?} is above {most:?}");
+        }
+    }
+
+    /// That all that was sent was received.
+    pub fn assert_balanced(&self) {
+        let sum = self.sum();
+        assert_eq!((sum.sent_bytes, sum.sent_packets), (sum.received_bytes, sum.received_packets));
+        assert!(sum.sent_packets > 0);
+    }
+
+    /// A report by address as CSV.
+    pub fn from_csv(csv: &str) -> Totals {
+        let mut lines = csv.lines().map(|line| line.split(',').collect::<Vec<_>>());
+        let columns = lines.next().unwrap();
+        let rows = lines.map(|cells| {
+            let cell = |name| columns.iter().position(|column| *column == name).map(|at| cells[at]);
+            let number = |name| cell(name).unwrap().parse().unwrap();
+            let who = (cell("network").unwrap_or("").to_owned(), cell("addr").unwrap().to_owned());
+            let total = Total {
+                sent_bytes: number("sent_bytes"),
+                received_bytes: number("received_bytes"),
+                sent_packets: number("sent_packets"),
+                received_packets: number("received_packets"),
+            };
+            (who, total)
+        });
+        Totals(rows.collect())
+    }
+}
+
+/// What `replay` counts in a file.
+pub fn replay(file: &Path, flags: &[&str]) -> Totals {
+    let ended = run(ztmon().args(["replay", "--quiet", "--format", "csv"]).args(flags).arg(file));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    Totals::from_csv(&ended.stdout)
+}
+
+/// What `report` finds in a database.
+pub fn report(db: &Path, origin: &str) -> Totals {
+    let ended = run(ztmon().args(["report", "--quiet", "--format", "csv", "--origin", origin, "--db"]).arg(db));
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+    Totals::from_csv(&ended.stdout)
+}
+
+/// One line of `/metrics`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    /// As it is printed.
+    pub value: String,
+}
+
+/// A scrape.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// As it came.
+    pub text: String,
+    pub samples: Vec<Sample>,
+}
+
+impl Metrics {
+    /// Reads the text format, with as much strictness as tells that it is none.
+    pub fn parse(text: &str) -> Metrics {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        Metrics { text: text.to_owned(), samples: lines.map(sample).collect() }
+    }
+
+    fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Sample> {
+        self.samples.iter().filter(move |sample| sample.name == name)
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.named(name).next().is_some()
+    }
+
+    /// The sum of all series with this name.
+    pub fn sum(&self, name: &str) -> u64 {
+        self.named(name).map(|sample| sample.value.parse::<u64>().unwrap()).sum()
+    }
+
+    /// The sum of the series with this name and label.
+    pub fn sum_where(&self, name: &str, label: &str, value: &str) -> u64 {
+        let with_label = self.named(name).filter(|sample| sample.labels.get(label).is_some_and(|it| it == value));
+        with_label.map(|sample| sample.value.parse::<u64>().unwrap()).sum()
+    }
+
+    /// The one series with this name.
+    pub fn float(&self, name: &str) -> f64 {
+        let all: Vec<_> = self.named(name).collect();
+        assert_eq!(all.len(), 1, "{name}: {all:?}");
+        all[0].value.parse().unwrap()
+    }
+
+    /// What every client and every other end moved; ends that moved nothing are left out, as reports do.
+    pub fn totals(&self) -> Totals {
+        let mut totals: BTreeMap<(String, String), Total> = BTreeMap::new();
+        for (family, label) in [("zerotier_host", "addr"), ("zerotier_other_end", "end")] {
+            let counters = ["sent_bytes", "received_bytes", "sent_packets", "received_packets"];
+            for (at, counter) in counters.iter().enumerate() {
+                for sample in self.named(&format!("{family}_{counter}_total")) {
+                    let network = sample.labels.get("network").cloned().unwrap_or_default();
+                    let total = totals.entry((network, sample.labels[label].clone())).or_default();
+                    let value = sample.value.parse().unwrap();
+                    match at {
+                        0 => total.sent_bytes = value,
+                        1 => total.received_bytes = value,
+                        2 => total.sent_packets = value,
+                        _ => total.received_packets = value,
+                    }
+                }
+            }
+        }
+        totals.retain(|_, total| *total != Total::default());
+        Totals(totals)
+    }
+}
+
+fn sample(line: &str) -> Sample {
+    let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no sample: {line}"));
+    assert!(value.parse::<f64>().is_ok(), "no value: {line}");
+    let (name, labels) = match series.split_once('{') {
+        Some((name, labels)) => (name, labels.strip_suffix("\"}").unwrap_or_else(|| panic!("no labels: {line}"))),
+        None => (series, ""),
+    };
+    let labels = labels.split("\",").filter(|label| !label.is_empty()).map(|label| {
+        let (label, value) = label.split_once("=\"").unwrap_or_else(|| panic!("no label: {line}"));
+        (label.to_owned(), value.to_owned())
+    });
+    Sample { name: name.to_owned(), labels: labels.collect(), value: value.to_owned() }
+}
