@@ -16,7 +16,7 @@ pub(super) struct Database {
     /// Where it is, or is to be.
     pub path: PathBuf,
     /// The places that were looked at.
-    pub tried: String,
+    tried: String,
 }
 
 /// `--db`, else `$ZTMON_DB`, else the system's if it exists, else one in the current directory.
@@ -34,6 +34,14 @@ pub(super) fn database(given: Option<&Path>) -> Database {
 }
 
 impl Database {
+    /// What to say before the reason; the places tried, unless it was the one given.
+    pub(super) fn cannot_open(&self) -> String {
+        match self.path.display().to_string() == self.tried {
+            true => "cannot open the database".to_owned(),
+            false => format!("cannot open the database (tried {})", self.tried),
+        }
+    }
+
     /// An error that names the places tried, if the database is not there.
     pub(super) fn must_exist(&self) -> anyhow::Result<()> {
         let exists = self.path.try_exists().with_context(|| format!("cannot look at {}", self.path.display()))?;

@@ -93,7 +93,6 @@ fn capture(mut feed: Feed, name: &str, counting: &Counting) {
     let mut joined = false;
     let mut waiting_for = None;
     let mut lost: Option<String> = None;
-    // The keeper waits for no ticket of a device that is not there.
     while feed.turn() {
         let mut capture = match Live::open(name, snaplen) {
             Ok(capture) => capture,
@@ -119,11 +118,11 @@ fn capture(mut feed: Feed, name: &str, counting: &Counting) {
             feed.join(&network, name);
             joined = true;
         }
-        log::info(&format!(
-            "capturing on {name}, link type {}, {}",
-            capture.link().0,
-            given_mac.or(mac).map_or("own MAC unknown (--observer-mac)".to_owned(), |mac| format!("own MAC {mac}")),
-        ));
+        let own = given_mac.or(mac).map_or("unknown".to_owned(), |mac| mac.to_string());
+        log::info(&format!("capturing on {name}, link type {}, own MAC {own}", capture.link().0));
+        if given_mac.or(mac).is_none() {
+            log::warn(&format!("{name}: this system does not tell the device's MAC: give --observer-mac"));
+        }
         let before = feed.capture;
         feed.set_up(true);
         lost = read(&mut feed, &mut capture, before);

@@ -151,28 +151,31 @@ impl Feed {
         }
         let diagnosis = self.meter.diagnosis();
         for warning in diagnosis.warnings {
-            self.warn_kind(&std::mem::discriminant(&warning), warning.to_string());
+            self.warn_once(warning.to_string());
+        }
+        for apart in diagnosis.apart.iter().filter(|apart| apart.observer) {
+            self.warn_once(apart.to_string());
         }
     }
 
-    fn warn_kind(&mut self, kind: &std::mem::Discriminant<crate::meter::Warning>, text: String) {
-        let kind = format!("{kind:?}");
-        if !self.warned.contains(&kind) {
-            self.warned.push(kind);
-            log::warn(&text);
-        }
-    }
-
+    /// Says it, unless the same was said before: figures in it do not make it another.
     fn warn_once(&mut self, text: String) {
-        if !self.warned.contains(&text) {
+        let words: String = text.chars().filter(|c| !c.is_ascii_digit()).collect();
+        if !self.warned.contains(&words) {
+            self.warned.push(words);
             log::warn(&text);
-            self.warned.push(text);
         }
     }
 }
 
 /// Plays a capture file in place of a device, paced by its own times.
 pub(super) fn play(mut feed: Feed, mut history: History, speed: Speed) {
+    let name = history.sources().first().map(ToString::to_string).unwrap_or_default();
+    let pace = match speed {
+        Speed::Max => "as fast as it can be read".to_owned(),
+        Speed::Times(times) => format!("at {times} times its speed"),
+    };
+    log::info(&format!("{name}: playing it {pace}"));
     feed.join("", "");
     feed.set_up(true);
     let start = Instant::now();
@@ -194,7 +197,7 @@ pub(super) fn play(mut feed: Feed, mut history: History, speed: Speed) {
             going = feed.turn();
         }
     }
-    let name = history.sources().first().map(ToString::to_string).unwrap_or_default();
+    feed.look();
     for problem in history.problems() {
         log::warn(&format!("{name}: {}", problem.error));
     }

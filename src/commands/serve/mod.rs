@@ -49,8 +49,7 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
     anyhow::ensure!(history.is_some(), "this ztmon was built without libpcap: it plays files only (--source)");
     let listener = web::listen(&args.listen_address)?;
     let database = place::database(args.db.as_deref());
-    let writer =
-        Writer::open(&database.path).with_context(|| format!("cannot open the database (tried {})", database.tried))?;
+    let writer = Writer::open(&database.path).with_context(|| database.cannot_open())?;
     log::info(&format!("database {}: {} addresses", database.path.display(), writer.addresses()?));
     log::info(&format!("scope {}", args.counting.settings(0).scope));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
