@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""An independent counter by the rules C1..C16 of ztmon's COUNTING.md: a test oracle.
+"""An independent counter by the rules C1..C16 of docs/counting.md: a test oracle.
 
 Everything is read into memory and nothing is optimised: each rule stands where it is
 easiest to check against its text.
