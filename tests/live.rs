@@ -50,6 +50,8 @@ fn a_device_gives_the_numbers_of_its_recording() {
     assert_eq!(metrics.totals(), expected);
     assert_eq!(report(&db, "live"), expected);
     assert_eq!(metrics.sum("ztmon_tee_pairs_total"), 1555);
+    // The observer's own traffic, which is not tee'd, waits for no copy.
+    assert_eq!(metrics.sum("ztmon_tee_singles_total"), 0);
     assert_eq!(metrics.float("ztmon_capture_up"), 1.0);
     let metrics = eventually("libpcap's count", || {
         let metrics = serve.scrape();
@@ -181,9 +183,11 @@ fn capture_follows_a_device_that_goes_and_comes_back() {
     serve.wait_for_log("capturing on ztone", 3);
     ten_more(&net, &serve, 3);
 
-    // Gone and back before anyone looks, or nearly so.
+    // Gone and back before anyone can look.
+    serve.signal(Signal::STOP);
     net.ip(&["link", "del", "ztone"]);
     net.add_device("ztone", "wire", None);
+    serve.signal(Signal::CONT);
     serve.wait_for_log("capturing on ztone", 4);
     ten_more(&net, &serve, 4);
     eventually("libpcap's count", || (serve.scrape().sum("ztmon_capture_packets_received_total") == 80).then_some(()));
