@@ -10,6 +10,7 @@ use crate::meter::{Cidr, Limits, Scope, Settings, Tee};
 use crate::packet::Mac;
 use crate::report::{By, Format, Sort};
 use crate::time::{SECOND, Span};
+use crate::traffic::Origin;
 use crate::zerotier::{NodeId, rules};
 
 /// Counts what every client of a ZeroTier network sends and receives, from one observer's tee'd packets.
@@ -66,11 +67,11 @@ pub struct Counting {
     #[arg(long, value_name = "BPF")]
     pub filter: Option<String>,
     /// Addresses told apart; later ones count as 'other'
-    #[arg(long, value_name = "N", default_value_t = Limits::default().addresses)]
-    pub max_addresses: usize,
+    #[arg(long, value_name = "N", default_value_t = Limits::default().addresses as u32, value_parser = limit())]
+    pub max_addresses: u32,
     /// Pairs told apart; later ones count as 'other,other'
-    #[arg(long, value_name = "N", default_value_t = Limits::default().pairs)]
-    pub max_pairs: usize,
+    #[arg(long, value_name = "N", default_value_t = Limits::default().pairs as u32, value_parser = limit())]
+    pub max_pairs: u32,
 }
 
 impl Counting {
@@ -83,7 +84,7 @@ impl Counting {
             scope: Scope::new(self.scope.clone()),
             both_ends: self.both_ends,
             observer: self.observer_mac,
-            limits: Limits { addresses: self.max_addresses, pairs: self.max_pairs },
+            limits: Limits { addresses: self.max_addresses as usize, pairs: self.max_pairs as usize },
             seed,
         }
     }
@@ -188,8 +189,8 @@ pub struct Report {
     #[arg(long, value_name = "FILE")]
     pub db: Option<PathBuf>,
     /// Captured live, imported by replay, or both
-    #[arg(long, value_name = "ORIGIN", default_value = "all", value_parser = PossibleValuesParser::new(["live", "import", "all"]))]
-    pub origin: String,
+    #[arg(long, value_name = "ORIGIN", default_value = "all", value_parser = origin())]
+    pub origin: Origins,
     /// What is printed.
     #[command(flatten)]
     pub output: Output,
@@ -215,6 +216,15 @@ pub struct Rules {
     /// Rules language, or a self-hosted controller's JSON
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = rules_format())]
     pub format: rules::Format,
+}
+
+/// The origins of traffic to be reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origins {
+    /// One of them.
+    Only(Origin),
+    /// All.
+    All,
 }
 
 /// How fast `serve` plays a capture file.
@@ -302,6 +312,11 @@ fn one_of<T: Copy + Send + Sync + 'static>(values: &'static [(&'static str, T)])
         .try_map(|name| values.iter().find(|(known, _)| *known == name).map(|&(_, value)| value).ok_or("unknown"))
 }
 
+/// Endpoints and pairs are numbered in 32 bits, a few to each address and pair.
+fn limit() -> impl TypedValueParser<Value = u32> {
+    clap::value_parser!(u32).range(..=1 << 28)
+}
+
 fn tee() -> impl TypedValueParser<Value = Tee> {
     one_of(&[("both", Tee::Both), ("one", Tee::One), ("none", Tee::None)])
 }
@@ -316,6 +331,10 @@ fn sort() -> impl TypedValueParser<Value = Sort> {
 
 fn format() -> impl TypedValueParser<Value = Format> {
     one_of(&[("table", Format::Table), ("csv", Format::Csv), ("json", Format::Json)])
+}
+
+fn origin() -> impl TypedValueParser<Value = Origins> {
+    one_of(&[("live", Origins::Only(Origin::Live)), ("import", Origins::Only(Origin::Import)), ("all", Origins::All)])
 }
 
 fn sides() -> impl TypedValueParser<Value = rules::Sides> {

@@ -26,7 +26,7 @@
 //!
 //! # Reading order
 //!
-//! The nouns first, which know only each other: [`time`], [`frame`], [`packet`], [`traffic`]. Then the core: [`parse`],
+//! The nouns first, which know only each other: [`time`], [`frame`], [`packet`], [`traffic`], [`zone`]. Then the core: [`parse`],
 //! [`meter`], [`report`], [`zerotier`]. Then the edges, which know those and never each other: [`capture`], [`store`],
 //! [`web`]. [`metrics`] has every Prometheus name. [`commands`] alone know everything; [`cli`] says what they can do.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]

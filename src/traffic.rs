@@ -154,6 +154,15 @@ impl Totals {
     }
 }
 
+/// How traffic came into a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// Captured by `serve`: counts in the counters of `/metrics`.
+    Live = 0,
+    /// From a capture file: shows in reports only.
+    Import = 1,
+}
+
 /// What became of a frame. Every frame ends in exactly one of these; together they are all frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -213,13 +222,6 @@ impl Outcomes {
     /// All frames.
     pub fn frames(&self) -> u64 {
         self.0.iter().sum()
-    }
-
-    /// Adds `more`.
-    pub fn add(&mut self, more: &Outcomes) {
-        for (sum, n) in self.0.iter_mut().zip(more.0) {
-            *sum += n;
-        }
     }
 }
 

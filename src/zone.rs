@@ -15,11 +15,16 @@ impl Zone {
         name.parse().map(Zone).map_err(|_| format!("'{name}' is no time zone; give an IANA name like Europe/Berlin"))
     }
 
-    /// Reads a date (its first instant), a date and time, or either with `Z` or an offset, which the zone then has no
-    /// say in.
+    /// Reads a date and time with `Z` or an offset: no zone has a say in it.
+    pub fn absolute(text: &str) -> Option<Timestamp> {
+        let time = DateTime::parse_from_rfc3339(text).ok()?;
+        Some(Timestamp::new(time.timestamp(), u64::from(time.timestamp_subsec_nanos())))
+    }
+
+    /// Reads a date (its first instant), a date and time, or either as [`Zone::absolute`] does.
     pub fn instant(self, text: &str) -> Result<Timestamp, String> {
-        if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-            return Ok(Timestamp::new(time.timestamp(), u64::from(time.timestamp_subsec_nanos())));
+        if let Some(time) = Zone::absolute(text) {
+            return Ok(time);
         }
         if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
             return self.start_of(date).ok_or_else(|| format!("there is no {text} in {}", self.0));

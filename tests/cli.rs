@@ -319,3 +319,50 @@ fn a_filter_that_cannot_be_compiled_is_an_error_even_if_no_frame_is_in_time() {
     let args = ["replay", "--filter", "host (", "--until", "1971-01-01", &testdata("tee/two-sided.pcap")];
     assert!(ztmon(&args).nothing().contains("--filter 'host ('"));
 }
+
+#[test]
+fn standard_input_is_given_once() {
+    assert!(ztmon(&["replay", "-", "-"]).nothing().contains("standard input can be read only once"));
+}
+
+#[test]
+fn a_filter_asks_for_nothing_that_only_the_kernel_knows() {
+    for filter in ["inbound", "ifindex 3"] {
+        assert!(ztmon(&["replay", "--filter", filter, &testdata("tee/two-sided.pcap")]).nothing().contains(filter));
+    }
+}
+
+/// One IPv4 and one IPv6 packet on BSD loopback, in a file of either byte order.
+fn loopback(big_endian: bool, link: u32, inet6: u32) -> Vec<u8> {
+    let order = |word: u32| if big_endian { word.to_be_bytes() } else { word.to_le_bytes() };
+    let mut file = [order(0xa1b2_c3d4), order(if big_endian { 2 << 16 | 4 } else { 4 << 16 | 2 })].concat();
+    [0, 0, 65_535, link].into_iter().for_each(|word| file.extend(order(word)));
+    let mut ipv4 = [0; 28];
+    (ipv4[0], ipv4[3], ipv4[9]) = (0x45, 28, 17);
+    ipv4[12..20].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
+    let mut ipv6 = [0; 48];
+    (ipv6[0], ipv6[5], ipv6[6], ipv6[8], ipv6[23], ipv6[24], ipv6[39]) = (0x60, 8, 17, 0xfd, 1, 0xfd, 2);
+    for (family, packet) in [(2, &ipv4[..]), (inet6, &ipv6[..])] {
+        // LOOP is in network order, NULL in that of the machine that captured.
+        let family = if link == 108 { u32::to_be_bytes(family) } else { order(family) };
+        let len = packet.len() as u32 + 4;
+        [0, 0, len, len].into_iter().for_each(|word| file.extend(order(word)));
+        file.extend(family.iter().chain(packet));
+    }
+    file
+}
+
+#[test]
+fn a_filter_knows_bsd_loopback_of_either_byte_order() {
+    for (big_endian, link) in [(false, 0), (true, 0), (false, 108), (true, 108)] {
+        for inet6 in [24, 28, 30] {
+            let file = loopback(big_endian, link, inet6);
+            for (filter, lens) in [("ip", vec!["28"]), ("ip6", vec!["48"]), ("udp", vec!["48", "28"])] {
+                let args = ["replay", "--quiet", "--tee", "none", "--by", "pair", "--filter", filter, "-"];
+                let csv = fed(&args, &file).ok();
+                let found: Vec<_> = csv.lines().skip(1).filter_map(|line| line.split(',').nth(2)).collect();
+                assert_eq!(found, lens, "{filter}, big-endian {big_endian}, link type {link}, family {inet6}");
+            }
+        }
+    }
+}

@@ -213,6 +213,15 @@ fn output_never_replaces_what_is_read() {
     refused(&["replay", "--db", &db, "--output", &db, &capture]);
     refused(&["replay", "--output", &capture, &capture]);
     refused(&["report", "--db", &db, "--output", &db]);
+    // Under another name, as standard input, and where the database is only just being made.
+    let linked = within(folder.path(), "linked");
+    fs::hard_link(&capture, &linked).unwrap();
+    refused(&["replay", "--output", &linked, &capture]);
+    let mut from_stdin = command(&["replay", "--output", &capture, "-"]);
+    from_stdin.stdin(fs::File::open(&capture).unwrap());
+    assert!(finish(from_stdin).nothing().contains("would replace what is read"));
+    let new = within(folder.path(), "new.db");
+    refused(&["replay", "--db", &new, "--output", &new, &capture]);
     assert_eq!(content(&db), before);
     assert_eq!(std::fs::read(&capture).unwrap(), std::fs::read(testdata("link/raw-101.pcap")).unwrap());
 }
@@ -225,4 +234,60 @@ fn a_run_that_fails_makes_nothing() {
     let capture = testdata("tee/two-sided.pcap");
     ztmon(&["replay", "--db", &db, "--output", &csv, "--filter", "host (", &capture]).nothing();
     assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+}
+
+#[test]
+fn what_cannot_be_kept_for_a_second_reading_is_not_imported() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = within(folder.path(), "z.db");
+    let mut from_stdin = command(&["replay", "--db", &db, "-"]);
+    from_stdin.env("TMPDIR", within(folder.path(), "missing"));
+    from_stdin.stdin(fs::File::open(testdata("tee/two-sided.pcap")).unwrap());
+    assert!(finish(from_stdin).nothing().contains("cannot keep a copy of standard input"));
+    assert!(!Path::new(&db).exists());
+}
+
+#[test]
+fn a_copy_of_standard_input_has_no_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, temporary) = (within(folder.path(), "z.db"), within(folder.path(), "tmp"));
+    fs::create_dir(&temporary).unwrap();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let mut run = command(&["replay", "--quiet", "--db", &db, "-"]);
+    let mut child = run.env("TMPDIR", &temporary).stdin(reader).stdout(std::process::Stdio::null()).spawn().unwrap();
+    drop(run);
+    // More than a pipe holds: by then it is being copied.
+    std::io::Write::write_all(&mut writer, &vec![0; 1 << 20]).unwrap();
+    let names = fs::read_dir(&temporary).unwrap().count();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(names, 0);
+}
+
+#[test]
+fn of_several_imports_at_once_none_takes_the_others_database_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let capture = testdata("real/tee-both.pcap");
+    for round in 0..20 {
+        let db = within(folder.path(), &format!("{round}.db"));
+        let start = |_| {
+            let mut run = command(&["replay", "--quiet", "--db", &db, &capture]);
+            run.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap()
+        };
+        let mut runs: Vec<_> = (0..3).map(start).collect();
+        let codes: Vec<_> = runs.iter_mut().map(|run| run.wait().unwrap().code()).collect();
+        assert!(codes.contains(&Some(0)), "{codes:?}");
+        assert!(ztmon(&["report", "--db", &db]).ok().contains("\r\n10.147.20.12,452181,688165,"), "{codes:?}");
+    }
+}
+
+#[test]
+fn an_import_that_cannot_be_printed_is_done_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = within(folder.path(), "z.db");
+    let capture = testdata("tee/two-sided.pcap");
+    let run = ztmon(&["replay", "--db", &db, "--output", "/dev/full", &capture]);
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(run.err.contains("the import is done all the same"), "{run:?}");
+    assert_eq!(ztmon(&["report", "--db", &db]).ok(), ztmon(&["replay", &capture]).ok());
 }

@@ -2,61 +2,16 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use super::file::{CaptureFile, Error};
+use super::source::Source;
 use crate::frame::Frame;
 use crate::time::Timestamp;
 
-/// Above so many files, those whose turn has not come are closed again.
+/// Above so many files, those whose turn has not come are closed again. Those that overlap are open together.
 const OPEN_AT_ONCE: usize = 64;
-
-/// Where a capture comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// Standard input.
-    Stdin,
-    /// A file, pipe or device node.
-    Path(PathBuf),
-}
-
-impl Source {
-    /// `-` is standard input.
-    pub fn from_argument(argument: &std::ffi::OsStr) -> Self {
-        if argument == "-" { Source::Stdin } else { Source::Path(argument.into()) }
-    }
-
-    /// The size in bytes, where it is a file with one.
-    pub fn size(&self) -> Option<u64> {
-        match self {
-            Source::Stdin => None,
-            Source::Path(path) => path.metadata().ok().filter(|data| data.is_file()).map(|data| data.len()),
-        }
-    }
-
-    fn open(&self, read: &Arc<AtomicU64>) -> Result<CaptureFile, Error> {
-        let counted = Arc::clone(read);
-        match self {
-            Source::Stdin => CaptureFile::new(Counted { reader: io::stdin(), read: counted }),
-            Source::Path(path) => {
-                CaptureFile::new(Counted { reader: File::open(path).map_err(Error::Io)?, read: counted })
-            }
-        }
-    }
-}
-
-impl std::fmt::Display for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Source::Stdin => f.write_str("standard input"),
-            Source::Path(path) => path.display().fmt(f),
-        }
-    }
-}
 
 /// A file that gave no frames, or not all of them.
 #[derive(Debug)]
@@ -97,14 +52,11 @@ impl History {
             if let Some(time) = history.open_file(at) {
                 firsts.push((time, at));
             }
-            if history.sources.len() > OPEN_AT_ONCE && history.sources[at].size().is_some() {
+            if history.sources.len() > OPEN_AT_ONCE && history.sources[at].is_regular_file() {
                 history.files[at] = None;
             }
         }
-        let name = |at: usize| match &history.sources[at] {
-            Source::Stdin => std::ffi::OsStr::new("-"),
-            Source::Path(path) => path.as_os_str(),
-        };
+        let name = |at: usize| history.sources[at].name();
         firsts.sort_by(|a, b| (a.0, name(a.1), a.1).cmp(&(b.0, name(b.1), b.1)));
         for (rank, &(time, at)) in firsts.iter().enumerate() {
             history.ranks[at] = rank;
@@ -185,19 +137,5 @@ impl History {
 
     fn note(&mut self, source: usize, error: Error) {
         self.problems.push(Problem { source, error });
-    }
-}
-
-/// Counts the bytes that pass, for progress.
-struct Counted<R> {
-    reader: R,
-    read: Arc<AtomicU64>,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let read = self.reader.read(out)?;
-        self.read.fetch_add(read as u64, Ordering::Relaxed);
-        Ok(read)
     }
 }

@@ -121,9 +121,12 @@ impl Live {
         let link = self.link;
         self.capture.dispatch(Some(BATCH_FRAMES), |packet| {
             let header = packet.header;
+            // The field has 32 bits on some platforms.
+            #[allow(clippy::useless_conversion)]
+            let seconds = i64::from(header.ts.tv_sec);
             let micros = u64::try_from(header.ts.tv_usec).unwrap_or(0);
             each(&Frame {
-                time: Timestamp::new(header.ts.tv_sec, micros * 1000),
+                time: Timestamp::new(seconds, micros * 1000),
                 link,
                 original_len: header.len,
                 data: packet.data,
@@ -131,10 +134,12 @@ impl Live {
         })
     }
 
-    /// Gives `each` what is still queued, past the errors that a vanished device brings in between.
+    /// Gives `each` what is still queued, past the errors that a vanished device brings in between. Where frames come
+    /// faster than they are taken in, it ends all the same.
     pub fn drain(&mut self, mut each: impl FnMut(&Frame<'_>)) {
-        let mut errors = 0;
-        while errors < 3 {
+        let (mut errors, mut batches) = (0, 0);
+        while errors < 3 && batches < BUFFER_BYTES as usize / BATCH_FRAMES / 64 {
+            batches += 1;
             match self.read(&mut each) {
                 Ok(0) => return,
                 Ok(_) => (),

@@ -12,10 +12,12 @@ mod input;
 pub mod live;
 mod pcapng;
 mod record;
+mod source;
 
 pub use file::{CaptureFile, Error};
 pub use filter::Filter;
-pub use history::{History, Problem, Source};
+pub use history::{History, Problem};
+pub use source::Source;
 
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,8 @@ const MIN_BLOCK_LEN: usize = 12;
 const MIN_SECTION_LEN: usize = 28;
 /// The longest block that is believed: libpcap's limit.
 const MAX_BLOCK_LEN: usize = 16 << 20;
+/// Interfaces remembered in a section: a small compressed file could describe any number.
+const MAX_INTERFACES: usize = 1 << 20;
 
 const OPTION_TSRESOL: u16 = 9;
 const OPTION_TSOFFSET: u16 = 14;
@@ -68,6 +70,9 @@ impl Pcapng {
             let body = input.peeked(HEAD_LEN, len - MIN_BLOCK_LEN);
             let record = match kind {
                 INTERFACE => {
+                    if self.interfaces.len() == MAX_INTERFACES {
+                        return Err(Damage::Block("a section describes more interfaces than can be"));
+                    }
                     let interface = self.interface(body)?;
                     self.interfaces.push(interface);
                     None

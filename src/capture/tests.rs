@@ -321,7 +321,7 @@ proptest! {
             let part: Vec<_> = frames.iter().filter(|(_, in_file)| *in_file == file).map(|(made, _)| made.clone()).collect();
             let path = folder.path().join(format!("{file}"));
             std::fs::write(&path, classic(false, false, &part).0).unwrap();
-            Source::Path(path)
+            Source::from_argument(path.as_os_str())
         });
         let mut history = History::open(sources.collect());
         let mut seen = Vec::new();
@@ -345,4 +345,35 @@ fn after_an_error_there_are_no_more_frames() {
         assert!(matches!(file.advance(), Err(Error::Damaged { offset: 43, .. })));
         assert!(file.frame().is_none());
     }
+}
+
+#[test]
+fn a_small_file_cannot_describe_any_number_of_interfaces() {
+    let section =
+        block(false, 0x0a0d_0d0a, [words(false, &[0x1a2b_3c4d]), halves(false, &[1, 0]), vec![0xff; 8]].concat());
+    let interface = block(false, 1, [halves(false, &[1, 0]), words(false, &[0])].concat());
+    let bytes = [section, interface.repeat((1 << 20) + 1)].concat();
+    let (seen, ended) = walk_bytes(&bytes);
+    assert!(seen.is_empty() && matches!(ended, Err(Error::Damaged { .. })), "{ended:?}");
+}
+
+#[test]
+fn a_source_is_read_up_to_its_size() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), b"0123456789").unwrap();
+    let source = Source::from_argument(file.path().as_os_str()).up_to(4);
+    let copy = source.clone().copied_to(file.reopen().unwrap());
+    for source in [source, copy] {
+        for _ in 0..2 {
+            let mut bytes = Vec::new();
+            source.reader().unwrap().read_to_end(&mut bytes).unwrap();
+            assert_eq!((&*bytes, source.size()), (&b"0123"[..], Some(4)));
+        }
+    }
+}
+
+#[test]
+fn a_name_takes_one_line_whatever_is_in_it() {
+    let source = Source::from_argument(std::ffi::OsStr::new("a\n\u{1b}[2Jb"));
+    assert_eq!(source.to_string(), r"a\n\u{1b}[2Jb");
 }

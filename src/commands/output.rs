@@ -1,7 +1,9 @@
 //! Where a report goes, and what it looks like there.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
@@ -14,93 +16,86 @@ const DEFAULT_WIDTH: usize = 100;
 
 /// An open destination, so that what cannot be written is known before the work begins.
 pub(super) struct Destination {
-    file: Option<File>,
-    /// A file that was not there before, until something is in it.
-    made: Option<Made>,
-    name: String,
+    file: Option<OutputFile>,
     format: Format,
     style: Style,
 }
 
+/// The file of `--output`. One that this run made goes away again unless something is printed to it.
+struct OutputFile {
+    path: PathBuf,
+    file: File,
+    made: bool,
+}
+
 impl Destination {
-    /// Opens `--output`, or standard output. The output must not be one of the files that are `used`.
-    pub(super) fn open<'a>(output: &Output, used: impl IntoIterator<Item = &'a Path>) -> anyhow::Result<Self> {
-        let path = output.output.as_deref();
-        if let Some(path) = path {
-            let same = |used: &Path| matches!((used.canonicalize(), path.canonicalize()), (Ok(a), Ok(b)) if a == b);
-            ensure!(!used.into_iter().any(same), "--output {} would replace what is read", path.display());
-        }
-        let made = path.and_then(Made::unless_there);
-        let file = path.map(open).transpose()?;
+    /// Opens `--output`, or standard output.
+    pub(super) fn open(output: &Output) -> anyhow::Result<Self> {
+        let file = output.output.as_deref().map(OutputFile::open).transpose()?;
         let terminal = file.is_none() && io::stdout().is_terminal();
         Ok(Destination {
             file,
-            made,
-            name: path.map_or("standard output".to_owned(), |path| path.display().to_string()),
             format: output.format.unwrap_or(if terminal { Format::Table } else { Format::Csv }),
             style: Style { width: if terminal { terminal_width() } else { DEFAULT_WIDTH }, ansi: terminal },
         })
     }
 
+    /// An error if the output is one of the files that are `used`, under whatever name, or standard input.
+    pub(super) fn must_not_be<'a>(&self, used: impl IntoIterator<Item = &'a Path>) -> anyhow::Result<()> {
+        let Some(OutputFile { path, file, .. }) = &self.file else { return Ok(()) };
+        let data = file.metadata()?;
+        let same = |used: Metadata| data.is_file() && (used.dev(), used.ino()) == (data.dev(), data.ino());
+        let stdin = io::stdin().as_fd().try_clone_to_owned().map(File::from);
+        let mut used = used.into_iter().map(Path::metadata).chain([stdin.and_then(|stdin| stdin.metadata())]);
+        ensure!(!used.any(|used| used.is_ok_and(same)), "--output {} would replace what is read", path.display());
+        Ok(())
+    }
+
     /// Prints the report. A reader that has gone away is no error.
-    pub(super) fn print(self, builder: Builder, output: &Output, summary: &serde_json::Value) -> anyhow::Result<()> {
+    pub(super) fn print(
+        mut self,
+        builder: Builder,
+        output: &Output,
+        summary: &serde_json::Value,
+    ) -> anyhow::Result<()> {
         let report = builder.finish(output.sort, output.top);
         let print = |out: &mut dyn Write| {
             report::write(out, &report, self.format, summary, self.style)?;
             out.flush()
         };
-        let printed = match self.file {
-            None => print(&mut BufWriter::new(io::stdout().lock())),
-            Some(file) => truncate(&file).and_then(|()| print(&mut BufWriter::new(file))),
+        let (printed, name) = match &mut self.file {
+            None => (print(&mut BufWriter::new(io::stdout().lock())), "standard output".to_owned()),
+            Some(OutputFile { path, file, made }) => {
+                *made = false;
+                let printed = truncate(file).and_then(|()| print(&mut BufWriter::new(file)));
+                (printed, path.display().to_string())
+            }
         };
         match printed {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            printed => {
-                printed.with_context(|| format!("cannot write to {}", self.name))?;
-                if let Some(made) = self.made {
-                    made.keep();
-                }
-                Ok(())
-            }
+            printed => printed.with_context(|| format!("cannot write to {name}")),
         }
     }
 }
 
-/// A file that this run makes, and takes away again unless it is kept.
-pub(super) struct Made(PathBuf);
-
-impl Made {
-    /// Nothing, if there is something at `path` already.
-    pub(super) fn unless_there(path: &Path) -> Option<Self> {
-        (!path.exists()).then(|| Made(path.to_owned()))
-    }
-
-    /// There is something in it: it stays.
-    pub(super) fn keep(self) {
-        std::mem::forget(self);
+impl OutputFile {
+    /// What the file held stays until there is something to put in its place.
+    fn open(path: &Path) -> anyhow::Result<Self> {
+        let open = |new: bool| OpenOptions::new().write(true).create(true).create_new(new).truncate(false).open(path);
+        let (file, made) = match open(true) {
+            Ok(file) => (file, true),
+            Err(_) => (open(false).with_context(|| format!("cannot write to {}", path.display()))?, false),
+        };
+        Ok(OutputFile { path: path.to_owned(), file, made })
     }
 }
 
-impl Drop for Made {
+impl Drop for OutputFile {
     fn drop(&mut self) {
-        std::fs::remove_file(&self.0).ok();
-        // SQLite's companions, if it is a database.
-        for companion in ["-wal", "-shm"] {
-            let mut path = self.0.clone().into_os_string();
-            path.push(companion);
-            std::fs::remove_file(path).ok();
+        if self.made {
+            std::fs::remove_file(&self.path).ok();
         }
     }
-}
-
-/// What the file held stays until there is something to put in its place.
-fn open(path: &Path) -> anyhow::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .with_context(|| format!("cannot write to {}", path.display()))
 }
 
 fn truncate(file: &File) -> io::Result<()> {

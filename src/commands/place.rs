@@ -56,29 +56,41 @@ impl Database {
 
 /// The zone in which dates are read: `--tz`, else `$TZ`, else the system's; UTC where the system has none.
 fn zone(given: Option<&str>) -> anyhow::Result<Zone> {
+    let from_system = || iana_time_zone::get_timezone().unwrap_or_else(|_| "UTC".to_owned());
     let name = match (given, env::var("TZ")) {
         (Some(name), _) => return Zone::named(name).map_err(anyhow::Error::msg).context("--tz"),
-        (None, Ok(name)) if !name.is_empty() => {
-            let name = name.trim_start_matches(':');
-            name.rsplit_once("zoneinfo/").map_or(name, |(_, name)| name).to_owned()
-        }
-        _ => iana_time_zone::get_timezone().unwrap_or_else(|_| "UTC".to_owned()),
+        (None, Ok(name)) if !name.is_empty() => match name.trim_start_matches(':') {
+            name if name.contains("zoneinfo/") => name.rsplit("zoneinfo/").next().unwrap_or(name).to_owned(),
+            name if name.starts_with('/') => from_system(),
+            name => name.to_owned(),
+        },
+        _ => from_system(),
     };
     Zone::named(&name).map_err(anyhow::Error::msg).context("the system's time zone cannot be used: give --tz")
 }
 
-/// Reads `--since` and `--until`. The zone is looked up only if there is a date to read.
+/// Reads `--since` and `--until`. The zone is looked up only where there is a date to read in it.
 pub(super) fn bounds(
     since: Option<&str>,
     until: Option<&str>,
     tz: Option<&str>,
 ) -> anyhow::Result<(Option<Timestamp>, Option<Timestamp>)> {
-    if let (None, None, None) = (since, until, tz) {
-        return Ok((None, None));
-    }
-    let zone = zone(tz)?;
-    let read = |flag: &str, text: Option<&str>| {
-        text.map(|text| zone.instant(text).map_err(|error| anyhow::anyhow!("{flag} '{text}': {error}"))).transpose()
+    let given = tz.map(|_| zone(tz)).transpose()?;
+    let read = |flag: &str, text: Option<&str>| -> anyhow::Result<Option<Timestamp>> {
+        let Some(text) = text else { return Ok(None) };
+        if let Some(time) = Zone::absolute(text) {
+            return Ok(Some(time));
+        }
+        let zone = given.map_or_else(|| zone(None), Ok)?;
+        zone.instant(text).map(Some).map_err(|error| anyhow::anyhow!("{flag} '{text}': {error}"))
     };
     Ok((read("--since", since)?, read("--until", until)?))
+}
+
+/// Lets this process have as many files open as it may: captures that overlap are read side by side.
+pub(super) fn allow_many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // If it may not, the files that cannot be opened are named.
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).ok();
 }

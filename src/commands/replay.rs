@@ -1,24 +1,20 @@
 //! `ztmon replay`: what capture files hold.
 
-use std::fs::File;
-use std::io::{self, IsTerminal, Read, Write};
-use std::path::Path;
+use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use anyhow::ensure;
 use indicatif::{ProgressBar, ProgressStyle};
-use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
 
-use super::output::{Destination, Made};
+use super::import::{Database, Input};
+use super::output::Destination;
 use super::{Status, place, say, summary};
 use crate::capture::{Filter, History, Problem, Source};
 use crate::cli;
 use crate::meter::Meter;
 use crate::report::{Builder, thousands};
-use crate::store::{self, Import, Origin, Writer};
-use crate::time::Timestamp;
-use crate::traffic::{Directory, Outcome, Seen};
+use crate::traffic::Directory;
 
 /// Rows of the matrix that are gathered before they are summed up: bounds memory, whatever the times are.
 const MAX_ROWS: usize = 1 << 16;
@@ -29,16 +25,19 @@ const PROGRESS_STEP: u64 = 1 << 14;
 pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
     let output = &args.output;
     let (since, until) = place::bounds(output.since.as_deref(), output.until.as_deref(), output.tz.as_deref())?;
-    let used = args.files.iter().map(Path::new).chain(args.db.as_deref());
-    let destination = Destination::open(output, used)?;
-    let mut inputs = args.files.iter().map(|file| Input::new(Source::from_argument(file))).collect::<Vec<_>>();
+    ensure!(args.files.iter().filter(|file| *file == "-").count() < 2, "standard input can be read only once");
+    place::allow_many_files();
+    let sources: Vec<Source> = args.files.iter().map(|file| Source::from_argument(file)).collect();
+    let destination = Destination::open(output)?;
     let mut database = args.db.as_deref().map(Database::open).transpose()?;
+    destination.must_not_be(sources.iter().filter_map(Source::path).chain(args.db.as_deref()))?;
+    let mut inputs: Vec<Input> = sources.into_iter().map(|source| Input { source, import: None }).collect();
     if let Some(database) = &mut database {
         inputs = database.admit(inputs, output.quiet)?;
     }
     let mut history = History::open(inputs.iter().map(|input| input.source.clone()).collect());
     if !inputs.is_empty() && history.problems().iter().filter(|problem| is_hopeless(problem)).count() == inputs.len() {
-        complain(&history, &inputs);
+        complain(&history);
         return Ok(Status::Nothing);
     }
 
@@ -71,39 +70,22 @@ pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
     for problem in history.problems().iter().filter(|problem| is_hopeless(problem)) {
         inputs[problem.source].import = None;
     }
+    let imported = database.is_some();
     if let Some(database) = database {
         database.commit(&inputs)?;
     }
-    destination.print(totals.builder, output, &summary::json(&stats, &diagnosis))?;
-    complain(&history, &inputs);
+    complain(&history);
+    match destination.print(totals.builder, output, &summary::json(&stats, &diagnosis)) {
+        Err(error) if imported => {
+            say(&format!("ztmon: {error:#}; the import is done all the same, and report shows it"));
+            return Ok(Status::Partly);
+        }
+        printed => printed?,
+    }
     if !output.quiet {
         io::stderr().write_all(summary::text(&stats, &diagnosis, args.counting.tee).as_bytes()).ok();
     }
     Ok(if history.problems().is_empty() { Status::Done } else { Status::Partly })
-}
-
-/// One of the files given.
-struct Input {
-    /// As it was given; the source may be a copy of it.
-    name: String,
-    source: Source,
-    /// What the database will know of it.
-    import: Option<Import>,
-}
-
-impl Input {
-    fn new(source: Source) -> Self {
-        Input { name: source.to_string(), source, import: None }
-    }
-
-    fn record(&mut self, outcome: Outcome, time: Timestamp) {
-        if let Some(import) = &mut self.import {
-            import.frames += 1;
-            if outcome == Outcome::Counted {
-                import.seen.get_or_insert(Seen::at(time)).merge(Seen::at(time));
-            }
-        }
-    }
 }
 
 /// Whether nothing at all came of a file.
@@ -111,9 +93,9 @@ fn is_hopeless(problem: &Problem) -> bool {
     !problem.error.is_damage()
 }
 
-fn complain(history: &History, inputs: &[Input]) {
+fn complain(history: &History) {
     for Problem { source, error } in history.problems() {
-        say(&format!("ztmon: {}: {error}", inputs[*source].name));
+        say(&format!("ztmon: {}: {error}", history.sources()[*source]));
     }
 }
 
@@ -131,108 +113,8 @@ impl Totals {
             self.builder.add("", &self.directory.row(row));
         }
         match database {
-            Some(database) => database.writer.add(&mut database.source, &self.directory, &delta.rows),
+            Some(database) => database.add(&self.directory, &delta.rows),
             None => Ok(()),
-        }
-    }
-}
-
-/// A database that takes all files in, or none.
-struct Database {
-    writer: Writer,
-    source: store::Source,
-    /// A database that was not there before, until something is in it. Stands behind its writer, to go after it.
-    made: Option<Made>,
-    /// Copies of what cannot be read twice; deleted when dropped.
-    spooled: Vec<NamedTempFile>,
-}
-
-impl Database {
-    fn open(path: &Path) -> anyhow::Result<Self> {
-        let made = Made::unless_there(path);
-        let mut writer = Writer::open(path)?;
-        writer.begin()?;
-        let network = writer.network("", "")?;
-        let source = store::Source::new(network, Origin::Import);
-        Ok(Database { writer, source, made, spooled: Vec::new() })
-    }
-
-    /// The files that are new to the database, by their bytes. The others are named.
-    fn admit(&mut self, inputs: Vec<Input>, quiet: bool) -> anyhow::Result<Vec<Input>> {
-        let mut admitted: Vec<Input> = Vec::new();
-        for input in inputs {
-            // A file that cannot be read is told of when it is opened as a capture.
-            let Ok((source, sha256, size)) = self.fingerprint(&input.source) else {
-                admitted.push(input);
-                continue;
-            };
-            let in_set = admitted.iter().filter_map(|other| other.import.as_ref()).find(|other| other.sha256 == sha256);
-            let twin = match in_set {
-                Some(import) => Some(format!("the same as {}", import.name)),
-                None => self
-                    .writer
-                    .imported(&sha256)?
-                    .map(|import| format!("already imported at {} as {}", import.imported_at, import.name)),
-            };
-            match twin {
-                Some(twin) if !quiet => say(&format!("{}: left out, its bytes are {twin}", input.name)),
-                Some(_) => (),
-                None => {
-                    let name = input.name.clone();
-                    let import = Import { sha256, name, size, imported_at: Timestamp::now(), frames: 0, seen: None };
-                    admitted.push(Input { name: input.name, source, import: Some(import) });
-                }
-            }
-        }
-        Ok(admitted)
-    }
-
-    /// The SHA-256 of a file's bytes, and their number. What can be read only once is copied aside on the way.
-    fn fingerprint(&mut self, source: &Source) -> io::Result<(Source, [u8; 32], u64)> {
-        let mut hasher = Sha256::new();
-        let (source, size) = match source {
-            Source::Path(path) if path.is_file() => {
-                (source.clone(), copy(File::open(path)?, &mut hasher, &mut io::sink())?)
-            }
-            once => {
-                let mut spool = NamedTempFile::new()?;
-                let size = match once {
-                    Source::Stdin => copy(io::stdin(), &mut hasher, &mut spool)?,
-                    Source::Path(path) => copy(File::open(path)?, &mut hasher, &mut spool)?,
-                };
-                let path = spool.path().to_owned();
-                self.spooled.push(spool);
-                (Source::Path(path), size)
-            }
-        };
-        Ok((source, hasher.finalize().into(), size))
-    }
-
-    fn commit(mut self, inputs: &[Input]) -> anyhow::Result<()> {
-        for import in inputs.iter().filter_map(|input| input.import.as_ref()) {
-            self.writer.record_import(import)?;
-        }
-        self.writer.commit()?;
-        if let Some(made) = self.made.take() {
-            made.keep();
-        }
-        Ok(())
-    }
-}
-
-fn copy(mut from: impl Read, hasher: &mut Sha256, to: &mut impl Write) -> io::Result<u64> {
-    let mut buffer = vec![0; 1 << 18];
-    let mut size = 0;
-    loop {
-        match from.read(&mut buffer) {
-            Ok(0) => return Ok(size),
-            Ok(read) => {
-                hasher.update(&buffer[..read]);
-                to.write_all(&buffer[..read])?;
-                size += read as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
-            Err(error) => return Err(error),
         }
     }
 }

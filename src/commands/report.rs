@@ -7,25 +7,26 @@ use serde_json::json;
 
 use super::output::Destination;
 use super::{Status, place};
-use crate::cli;
+use crate::cli::{self, Origins};
 use crate::report::{Builder, thousands};
-use crate::store::{Origin, Reader};
+use crate::store::Reader;
 use crate::time::{BUCKET_SECONDS, Timestamp};
-use crate::traffic::{Counts, End, Seen};
+use crate::traffic::{Counts, End, Origin, Seen};
 
 pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     let output = &args.output;
     let (since, until) = place::bounds(output.since.as_deref(), output.until.as_deref(), output.tz.as_deref())?;
     let range = bucket("--since", since)?..bucket("--until", until)?;
-    let origin = match args.origin.as_str() {
-        "live" => Some(Origin::Live),
-        "import" => Some(Origin::Import),
-        _ => None,
+    let (origin, origin_name) = match args.origin {
+        Origins::Only(Origin::Live) => (Some(Origin::Live), "live"),
+        Origins::Only(Origin::Import) => (Some(Origin::Import), "import"),
+        Origins::All => (None, "all"),
     };
     let database = place::database(args.db.as_deref());
     database.must_exist()?;
     let reader = Reader::open(&database.path)?;
-    let destination = Destination::open(output, [database.path.as_path()])?;
+    let destination = Destination::open(output)?;
+    destination.must_not_be([database.path.as_path()])?;
 
     let mut builder = Builder::new(output.by);
     let mut total = Counts::default();
@@ -44,7 +45,7 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     let (first, last) = (time(|seen| seen.first), time(|seen| seen.last));
     let summary = json!({
         "database": path,
-        "origin": args.origin,
+        "origin": origin_name,
         "bytes": total.bytes,
         "packets": total.packets,
         "first_seen": first,

@@ -30,9 +30,6 @@ pub(super) fn text(stats: &Stats, diagnosis: &Diagnosis, tee: Tee) -> String {
     for warning in &diagnosis.warnings {
         writeln!(text, "warning: {warning}").ok();
     }
-    if stats.overflows > 0 {
-        writeln!(text, "warning: {} packets could not wait for their copies, too many did", stats.overflows).ok();
-    }
     text
 }
 
@@ -40,7 +37,7 @@ pub(super) fn text(stats: &Stats, diagnosis: &Diagnosis, tee: Tee) -> String {
 fn copies(diagnosis: &Diagnosis) -> String {
     let mut text = format!("{} pairs, {} singles", thousands(diagnosis.pairs), thousands(diagnosis.singles));
     let apart: u64 = diagnosis.apart.iter().map(|apart| apart.singles).sum();
-    for (count, what) in [(apart, "more apart"), (diagnosis.pending, "waiting for a copy at the end")] {
+    for (count, what) in [(apart, "apart (see below)"), (diagnosis.pending, "waiting for a copy at the end")] {
         if count > 0 {
             write!(text, ", {} {what}", thousands(count)).ok();
         }

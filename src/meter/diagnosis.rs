@@ -106,6 +106,11 @@ pub enum Warning {
         /// Bytes of Ethernet payload in the shortest of them.
         len: usize,
     },
+    /// Packets could not be remembered until their copies came.
+    Overflow {
+        /// How many.
+        packets: u64,
+    },
 }
 
 impl Diagnosis {
@@ -133,6 +138,9 @@ impl Diagnosis {
         }
         if let Some(len) = cuts.shortest {
             warnings.push(Warning::TooShort { ipv4: cuts.ipv4_too_short, ipv6: cuts.ipv6_too_short, len });
+        }
+        if stats.overflows > 0 {
+            warnings.push(Warning::Overflow { packets: stats.overflows });
         }
         Diagnosis { pairs: stats.pairs, singles, pending, apart, warnings }
     }
@@ -205,6 +213,9 @@ impl fmt::Display for Warning {
                 f,
                 "frames are cut at {len} bytes and not at {rule}, so copies may not match: give --tee-bytes {len}, if that is the rule's length"
             ),
+            Warning::Overflow { packets } => {
+                write!(f, "{packets} packets could not wait for their copies, because too many did")
+            }
             Warning::TooShort { ipv4, ipv6, len } => {
                 let which = match (ipv4, ipv6) {
                     (ipv4, 0) => format!("{ipv4} IPv4 packets were"),

@@ -6,8 +6,9 @@ const MAX_KEY_LEN: usize = u16::MAX as usize;
 /// A keyed hash over packet bytes.
 ///
 /// NH, the inner function of UMAC (RFC 4418, section 5.2), over 64-bit words, then one more keyed multiplication to
-/// fold 128 bits into 64. For any two different inputs that were chosen without knowing the key, the chance that
-/// they agree is about 2⁻⁶³: no client can craft packets that are taken for each other's copies.
+/// fold 128 bits into 63. Two different inputs that were chosen without knowing the key agree in NH with a chance of
+/// 2⁻⁶⁴, and after the fold of about 2⁻⁶³ if that behaves as if random: so under a random key no client can craft
+/// packets that are taken for each other's copies.
 #[derive(Debug)]
 pub(super) struct Fingerprint {
     words: Vec<u64>,

@@ -278,7 +278,8 @@ impl Ledger {
         }
         let id = self.endpoints.len() as u32;
         let (_, macs) = self.ends.entry(end).or_insert((id, 0));
-        let crowded = *macs >= MACS_PER_END || (*macs > 0 && self.endpoints.len() >= self.limits.addresses * 2);
+        let crowded =
+            *macs >= MACS_PER_END || (*macs > 0 && self.endpoints.len() >= self.limits.addresses.saturating_mul(2));
         if mac.is_some() && crowded {
             return self.endpoint(end, None);
         }

@@ -160,6 +160,21 @@ impl Meter {
         shadow.table.advance(time, &mut |_| ());
     }
 
+    /// Whether a packet of this time would be forgotten at once, as its window has passed already.
+    pub fn is_past(&self, time: Timestamp) -> bool {
+        self.latest.is_some_and(|latest| latest.0 - time.0 > self.settings.window.0)
+    }
+
+    /// Takes `time` for the latest from here on: the clock that stamps the packets was set back. Those that wait for
+    /// their copies are given up.
+    pub fn clock_set_back(&mut self, time: Timestamp) {
+        self.latest = Some(time);
+        let Meter { unicast, groups, shadow, ledger, stats, .. } = self;
+        unicast.restart(time, &mut |pair| single(ledger, stats, pair));
+        groups.restart(time, &mut |_| ());
+        shadow.table.restart(time, &mut |_| ());
+    }
+
     /// Changes the observer's own MAC: a device may come back with another.
     pub fn set_observer(&mut self, mac: Option<Mac>) {
         self.settings.observer = mac;

@@ -67,10 +67,17 @@ impl Table {
         }
         if time.0 - self.now.0 > self.window.0 {
             // Nothing in the table can be younger than the window now. This also keeps 64 bits of time enough.
-            for slot in self.slots.iter_mut().filter(|slot| slot.fingerprint != 0) {
-                expired(slot.pair);
-                *slot = Slot::default();
-            }
+            self.restart(time, expired);
+        }
+        self.now = time;
+    }
+
+    /// Forgets everything, and takes `time` for the latest time seen.
+    pub(super) fn restart(&mut self, time: Timestamp, expired: &mut impl FnMut(u32)) {
+        if self.used > 0 {
+            self.slots.iter().filter(|slot| slot.fingerprint != 0).for_each(|slot| expired(slot.pair));
+            // Small again: what follows a pause may be little.
+            self.slots = vec![Slot::default(); MIN_SLOTS];
             self.used = 0;
         }
         self.now = time;

@@ -282,3 +282,24 @@ proptest! {
         prop_assert_eq!((sent.bytes, sent.packets), (received.bytes, received.packets));
     }
 }
+
+#[test]
+fn a_clock_that_was_set_back_doubles_nothing_once_it_is_told() {
+    let mut meter = Meter::new(Settings::default());
+    let hour = Span::seconds(3600);
+    let early = Timestamp::new(1_700_000_000, 0);
+    let twice = |meter: &mut Meter, time: Timestamp, id: u8| {
+        let mut ip = [0; 20];
+        (ip[0], ip[3], ip[5]) = (0x45, 20, id);
+        ip[12..].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
+        let frame = Frame { time, link: LinkType::RAW, original_len: 20, data: &ip };
+        [meter.frame(&frame), meter.frame(&frame)]
+    };
+    assert_eq!(twice(&mut meter, early + hour, 1), [Outcome::Counted, Outcome::Copy]);
+    // By the rules for recordings: the latest time stands, and nothing can wait an hour behind it.
+    assert!(meter.is_past(early) && !meter.is_past(early + hour));
+    assert_eq!(twice(&mut meter, early, 2), [Outcome::Counted, Outcome::Counted]);
+    meter.clock_set_back(early);
+    assert!(!meter.is_past(early));
+    assert_eq!(twice(&mut meter, early, 3), [Outcome::Counted, Outcome::Copy]);
+}

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use anyhow::Result;
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 
-use super::{Import, NetworkId, Origin, offset, to_sql};
-use crate::traffic::{DeltaRow, Directory, End, Endpoint, Totals};
+use super::{Import, NetworkId, offset, to_sql};
+use crate::traffic::{DeltaRow, Directory, End, Endpoint, Origin, Totals};
 
 /// One meter's traffic on its way into a database: remembers which rows the numbers of the meter's [`Directory`]
 /// stand for. It takes 24 bytes a pair and some 70 an endpoint.

@@ -9,7 +9,7 @@
 //! - **Every packet counts for both its ends.** The totals are the sums of the usage, by endpoint and origin; so all
 //!   that was sent was received, save that [`End::Beyond`](crate::traffic::End::Beyond) has usage and no total.
 //! - **Numbers never wrap.** A count above 2⁶³ − 1 is an error, whether it comes in or grows there by adding.
-//! - **Live and imported stay apart** ([`Origin`]): an import must not show in a counter.
+//! - **Live and imported stay apart** ([`Origin`](crate::traffic::Origin)): an import must not show in a counter.
 //! - Times outside the years 0000 to 9999 are kept as the nearest within ([`Timestamp::clamped`]).
 //!
 //! SQLite's locks belong to the process and fall when it closes *any* descriptor of the file. Hence the rule here:
@@ -34,15 +34,6 @@ use crate::traffic::Seen;
 pub use add::Source;
 pub use read::Reader;
 pub use write::Writer;
-
-/// How traffic came into the database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Origin {
-    /// Captured by `serve`: counts in the counters of `/metrics`.
-    Live = 0,
-    /// From a capture file: shows in reports only.
-    Import = 1,
-}
 
 /// A network in one database. Void if it came from a transaction that was rolled back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -110,8 +101,17 @@ fn resolve(path: &Path) -> Result<PathBuf> {
 
 /// The write-ahead log that belongs to the database at `path`.
 fn wal(path: &Path) -> PathBuf {
+    companion(path, "-wal")
+}
+
+/// The index of that log.
+fn shm(path: &Path) -> PathBuf {
+    companion(path, "-shm")
+}
+
+fn companion(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push("-wal");
+    name.push(ending);
     name.into()
 }
 

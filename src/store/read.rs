@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::{Origin, count, explain, migrate, resolve, time_at, wal};
-use crate::traffic::{Counts, Endpoint, Row, Seen};
+use super::{count, explain, migrate, resolve, time_at, wal};
+use crate::traffic::{Counts, Endpoint, Origin, Row, Seen};
 
 /// Reads a database while a [`Writer`](super::Writer) writes it, after it stopped, or after it was killed.
 ///
@@ -41,7 +41,7 @@ impl Reader {
         ensure!(version > 0, "{} is empty: let serve or replay --db fill it first", path.display());
         ensure!(
             version == migrate::newest(),
-            "{} was written by an older ztmon: start serve or replay --db with it once",
+            "{} was written by an older ztmon: start serve or replay --db on it once",
             path.display()
         );
         let reader = Reader { conn, path, immutable };

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
-use crate::traffic::{Counts, Delta, DeltaRow, Directory, End, Endpoint, Row, Totals};
+use crate::traffic::{Counts, Delta, DeltaRow, Directory, End, Endpoint, Origin, Row, Totals};
 
 mod access;
 mod sums;

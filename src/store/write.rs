@@ -1,7 +1,8 @@
 //! Adding to the database.
 
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, Metadata, TryLockError};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,9 +11,9 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use rusqlite::{Connection, OpenFlags};
 
 use super::add::{self, Source};
-use super::{Import, NetworkId, Origin, count, explain, migrate, resolve, seen};
+use super::{Import, NetworkId, count, explain, migrate, resolve, seen, shm, wal};
 use crate::time::Timestamp;
-use crate::traffic::{DeltaRow, Directory, End, Totals};
+use crate::traffic::{DeltaRow, Directory, End, Origin, Totals};
 
 /// Before this version SQLite may lose commits in WAL mode.
 const SAFE_SQLITE: i32 = 3_051_003;
@@ -28,6 +29,8 @@ pub struct Writer {
     open: bool,
     /// Changes whenever row ids that were handed out may be void; never the same in two writers.
     epoch: u64,
+    /// Whether the file was not there before.
+    created: bool,
     /// Holds the lock. Stands last, to be closed after the connection.
     _lock: File,
 }
@@ -40,7 +43,7 @@ impl Writer {
     pub fn open(path: &Path) -> Result<Writer> {
         ensure!(rusqlite::version_number() >= SAFE_SQLITE, "SQLite {} is too old", rusqlite::version());
         ensure!(!path.exists() || path.is_file(), "{} is not a file: give another --db", path.display());
-        let lock = lock(path)?;
+        let (lock, created) = lock(path)?;
         let path = resolve(path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connect = || -> rusqlite::Result<Connection> {
@@ -59,7 +62,45 @@ impl Writer {
         if version < migrate::newest() {
             migrate::run(&mut conn, version).with_context(|| format!("cannot set up {}", path.display()))?;
         }
-        Ok(Writer { conn, path, open: false, epoch: next_epoch(), _lock: lock })
+        Ok(Writer { conn, path, open: false, epoch: next_epoch(), created, _lock: lock })
+    }
+
+    /// Closes the database, and takes it away again if this writer made it.
+    pub fn discard(self) {
+        let Writer { conn, path, created, _lock: lock, .. } = self;
+        drop(conn);
+        if created {
+            // Still locked: nobody can have taken it over.
+            for file in [wal(&path), shm(&path), path] {
+                fs::remove_file(file).ok();
+            }
+        }
+        drop(lock);
+    }
+
+    /// The networks of which something was captured live, with their names.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn live_networks(&self) -> Result<Vec<(NetworkId, String)>> {
+        let sql =
+            "SELECT id, name FROM network WHERE EXISTS (SELECT 1 FROM endpoint JOIN total ON endpoint = endpoint.id
+                   WHERE endpoint.network = network.id AND total.origin = ?1) ORDER BY name";
+        let read = || -> rusqlite::Result<_> {
+            let mut statement = self.conn.prepare(sql)?;
+            let rows = statement.query_map([Origin::Live as i64], |row| Ok((NetworkId(row.get(0)?), row.get(1)?)))?;
+            rows.collect()
+        };
+        read().with_context(|| self.reading())
+    }
+
+    /// The network's name as the database has it: known, its id, even while only the device is seen.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn network_name(&self, network: NetworkId) -> Result<String> {
+        let sql = "SELECT name FROM network WHERE id = ?1";
+        self.conn.query_row(sql, [network.0], |row| row.get(0)).with_context(|| self.reading())
     }
 
     /// The network called `name` (16 hex digits, the device while they are unknown, or empty), captured on `device`
@@ -232,22 +273,40 @@ fn next_epoch() -> u64 {
     EPOCH.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Opens the file, creates it if it is missing, and locks it until it is closed.
-fn lock(path: &Path) -> Result<File> {
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .with_context(|| format!("cannot write the database {}: check it and its directory", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            // Closing it would drop SQLite's own locks if the other writer is in this process.
-            std::mem::forget(file);
-            bail!("{} is in use by another ztmon (serve or replay --db): stop it, or give another --db", path.display())
+/// Opens the file, creates it if it is missing, and locks it until it is closed. Says whether it was created.
+fn lock(path: &Path) -> Result<(File, bool)> {
+    loop {
+        let open =
+            |new: bool| File::options().read(true).write(true).create(true).truncate(false).create_new(new).open(path);
+        let (file, created) = match open(true) {
+            Ok(file) => (file, true),
+            Err(_) => (open(false).with_context(|| cannot_write(path))?, false),
+        };
+        match file.try_lock() {
+            // One that gave up its new database may have taken the file away in between.
+            Ok(()) if !is_at(&file, path) => (),
+            Ok(()) => return Ok((file, created)),
+            Err(TryLockError::WouldBlock) => {
+                // Closing it would drop SQLite's own locks if the other writer is in this process.
+                std::mem::forget(file);
+                bail!(
+                    "{} is in use by another ztmon (serve or replay --db): stop it, or give another --db",
+                    path.display()
+                )
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+            }
         }
-        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!("cannot write the database {}: check it and its directory", path.display())
+}
+
+/// Whether the open file is the one that the path leads to.
+fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |data: &Metadata| (data.dev(), data.ino());
+    matches!((file.metadata(), path.metadata()), (Ok(ref file), Ok(ref path)) if identity(file) == identity(path))
 }

@@ -1,0 +1,163 @@
+//! Taking capture files into a database: all of a set, or none.
+
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use anyhow::Context;
+use sha2::{Digest, Sha256};
+
+use super::say;
+use crate::capture::Source;
+use crate::store::{self, Import, Writer};
+use crate::time::Timestamp;
+use crate::traffic::{DeltaRow, Directory, Origin, Outcome, Seen};
+
+/// One of the files given.
+pub(super) struct Input {
+    /// Where it is read from.
+    pub source: Source,
+    /// What a database will know of it; there for every file that is taken in.
+    pub import: Option<Import>,
+}
+
+impl Input {
+    /// Notes a frame of this file.
+    pub(super) fn record(&mut self, outcome: Outcome, time: Timestamp) {
+        if let Some(import) = &mut self.import {
+            import.frames += 1;
+            if outcome == Outcome::Counted {
+                import.seen.get_or_insert(Seen::at(time)).merge(Seen::at(time));
+            }
+        }
+    }
+}
+
+/// A database in the middle of an import. Dropped before [`Database::commit`] it is as it was before, and gone if it
+/// was not there.
+pub(super) struct Database {
+    /// There until it is committed.
+    writer: Option<Writer>,
+    source: store::Source,
+}
+
+impl Database {
+    /// Opens the database, or makes it.
+    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+        let mut writer = Writer::open(path)?;
+        writer.begin()?;
+        let network = writer.network("", "")?;
+        Ok(Database { writer: Some(writer), source: store::Source::new(network, Origin::Import) })
+    }
+
+    /// The files that are new to the database, by their bytes. The others are named.
+    pub(super) fn admit(&mut self, inputs: Vec<Input>, quiet: bool) -> anyhow::Result<Vec<Input>> {
+        let mut admitted: Vec<Input> = Vec::new();
+        for Input { source, .. } in inputs {
+            let (source, sha256, size) = match Fingerprint::of(&source) {
+                Ok(Fingerprint { sha256, size, copy: None }) => (source.up_to(size), sha256, size),
+                Ok(Fingerprint { sha256, size, copy: Some(copy) }) => {
+                    (source.copied_to(copy).up_to(size), sha256, size)
+                }
+                // What cannot be read is told of when it is opened as a capture.
+                Err(Failure::Reading) => {
+                    admitted.push(Input { source, import: None });
+                    continue;
+                }
+                Err(Failure::Copying(error)) => {
+                    return Err(error).with_context(|| format!("cannot keep a copy of {source} in $TMPDIR or /tmp"));
+                }
+            };
+            let in_set = admitted.iter().filter_map(|other| other.import.as_ref()).find(|other| other.sha256 == sha256);
+            let twin = match in_set {
+                Some(import) => Some(format!("the same as those of {}", import.name)),
+                None => self
+                    .writer()?
+                    .imported(&sha256)?
+                    .map(|import| format!("already imported at {} as {}", import.imported_at, import.name)),
+            };
+            match twin {
+                Some(twin) if !quiet => say(&format!("ztmon: {source}: left out, its bytes are {twin}")),
+                Some(_) => (),
+                None => {
+                    let name = source.to_string();
+                    let import = Import { sha256, name, size, imported_at: Timestamp::now(), frames: 0, seen: None };
+                    admitted.push(Input { source, import: Some(import) });
+                }
+            }
+        }
+        Ok(admitted)
+    }
+
+    /// Adds what was counted.
+    pub(super) fn add(&mut self, directory: &Directory, rows: &[DeltaRow]) -> anyhow::Result<()> {
+        let writer = self.writer.as_mut().context("the import is over")?;
+        writer.add(&mut self.source, directory, rows)
+    }
+
+    /// Keeps all of it, and what it came from.
+    pub(super) fn commit(mut self, inputs: &[Input]) -> anyhow::Result<()> {
+        let mut record_all = || {
+            let writer = self.writer.as_mut().context("the import is over")?;
+            for import in inputs.iter().filter_map(|input| input.import.as_ref()) {
+                writer.record_import(import)?;
+            }
+            writer.commit()
+        };
+        record_all()?;
+        self.writer = None;
+        Ok(())
+    }
+
+    fn writer(&self) -> anyhow::Result<&Writer> {
+        self.writer.as_ref().context("the import is over")
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if let Some(writer) = self.writer.take() {
+            writer.discard();
+        }
+    }
+}
+
+/// What a file is known by.
+struct Fingerprint {
+    sha256: [u8; 32],
+    size: u64,
+    /// The bytes, where they could be read only once.
+    copy: Option<std::fs::File>,
+}
+
+/// Why a file has none.
+enum Failure {
+    Reading,
+    Copying(io::Error),
+}
+
+impl Fingerprint {
+    fn of(source: &Source) -> Result<Self, Failure> {
+        let mut hasher = Sha256::new();
+        let mut copy = match source.is_regular_file() {
+            true => None,
+            // Without a name: whatever ends this run, nothing of it stays.
+            false => Some(tempfile::tempfile().map_err(Failure::Copying)?),
+        };
+        let mut reader = source.reader().map_err(|_| Failure::Reading)?;
+        let mut buffer = vec![0; 1 << 18];
+        let mut size = 0;
+        loop {
+            let read = match reader.read(&mut buffer) {
+                Ok(0) => return Ok(Fingerprint { sha256: hasher.finalize().into(), size, copy }),
+                Ok(read) => &buffer[..read],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => return Err(Failure::Reading),
+            };
+            hasher.update(read);
+            size += read.len() as u64;
+            if let Some(copy) = &mut copy {
+                copy.write_all(read).map_err(Failure::Copying)?;
+            }
+        }
+    }
+}
