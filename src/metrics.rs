@@ -12,7 +12,7 @@ use prometheus::{Gauge, GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
 use crate::frame::Statistics;
 use crate::meter::Stats;
 use crate::time::Timestamp;
-use crate::traffic::{Delta, Directory, End, Outcome, Seen, Totals};
+use crate::traffic::{DeltaRow, Directory, End, Outcome, Seen, Totals};
 
 /// The content type of the text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -40,8 +40,8 @@ impl Clients {
     }
 
     /// Adds what a ledger counted.
-    pub fn add_delta(&mut self, delta: &Delta, directory: &Directory) {
-        for row in &delta.rows {
+    pub fn add_rows(&mut self, rows: &[DeltaRow], directory: &Directory) {
+        for row in rows {
             let (src, dst) = directory.pair(row.pair);
             let (bytes, packets, none) = (row.counts.bytes, row.counts.packets, Totals::none(row.seen));
             // The far end of a packet beyond the limit of pairs is counted by a row of its own.
@@ -67,12 +67,19 @@ pub struct Network {
     pub name: String,
     /// What is committed.
     pub clients: Clients,
-    /// What the meter has seen since the process started.
+    /// What this process has seen of it, if it captures there.
+    pub process: Option<Process>,
+}
+
+/// What the process has seen of a network since it started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Process {
+    /// By the meter.
     pub stats: Stats,
-    /// Whether frames can arrive now.
-    pub capture_up: bool,
-    /// What libpcap counted since the process started.
+    /// By libpcap.
     pub capture: Statistics,
+    /// Whether frames can arrive now.
+    pub up: bool,
 }
 
 /// Everything that `/metrics` shows.
@@ -147,6 +154,11 @@ impl Board {
         self.networks.iter().filter(|network| network.clients.loaded)
     }
 
+    /// The networks where this process captures.
+    fn captured(&self) -> impl Iterator<Item = (&Network, &Process)> {
+        self.networks.iter().filter_map(|network| Some((network, network.process.as_ref()?)))
+    }
+
     /// The network's label behind another one, if there is more than one network.
     fn network_label(&self, network: &Network) -> String {
         if self.networks.len() > 1 { format!(",network=\"{}\"", escape(&network.name)) } else { String::new() }
@@ -179,14 +191,14 @@ impl Board {
 
     fn frames(&self, registry: &Registry) -> prometheus::Result<()> {
         let by_outcome = self.family("ztmon_frames_total", "Frames by what became of them.", &["outcome"])?;
-        for network in &self.networks {
+        for (network, process) in self.captured() {
             for outcome in Outcome::ALL {
                 let labels = self.labels(network, &[outcome.name()]);
-                by_outcome.with_label_values(&labels).inc_by(network.stats.outcomes.get(outcome));
+                by_outcome.with_label_values(&labels).inc_by(process.stats.outcomes.get(outcome));
             }
         }
         registry.register(Box::new(by_outcome))?;
-        let counter = |name, help, value: fn(&Network) -> u64| self.counter(registry, name, help, value);
+        let counter = |name, help, value: fn(&Process) -> u64| self.counter(registry, name, help, value);
         counter("ztmon_tee_pairs_total", "Unicast packets that were seen with their copy.", |n| n.stats.pairs)?;
         counter(
             "ztmon_tee_singles_total",
@@ -202,14 +214,14 @@ impl Board {
     }
 
     fn capture(&self, registry: &Registry) -> prometheus::Result<()> {
-        let counter = |name, help, value: fn(&Network) -> u64| self.counter(registry, name, help, value);
+        let counter = |name, help, value: fn(&Process) -> u64| self.counter(registry, name, help, value);
         counter("ztmon_capture_packets_received_total", "Packets that libpcap received.", |n| n.capture.received)?;
         counter(
             "ztmon_capture_packets_dropped_total",
             "Packets that libpcap dropped for want of buffer; copies lost on the way here are not among them.",
             |n| n.capture.dropped,
         )?;
-        self.gauge(registry, "ztmon_capture_up", "1 while frames can arrive.", |n| f64::from(u8::from(n.capture_up)))?;
+        self.gauge(registry, "ztmon_capture_up", "1 while frames can arrive.", |n| f64::from(u8::from(n.up)))?;
         self.gauge(
             registry,
             "ztmon_capture_last_frame_timestamp_seconds",
@@ -223,19 +235,19 @@ impl Board {
         registry: &Registry,
         name: &str,
         help: &str,
-        value: fn(&Network) -> u64,
+        value: fn(&Process) -> u64,
     ) -> prometheus::Result<()> {
         let family = self.family(name, help, &[])?;
-        for network in &self.networks {
-            family.with_label_values(&self.labels(network, &[])).inc_by(value(network));
+        for (network, process) in self.captured() {
+            family.with_label_values(&self.labels(network, &[])).inc_by(value(process));
         }
         registry.register(Box::new(family))
     }
 
-    fn gauge(&self, registry: &Registry, name: &str, help: &str, value: fn(&Network) -> f64) -> prometheus::Result<()> {
+    fn gauge(&self, registry: &Registry, name: &str, help: &str, value: fn(&Process) -> f64) -> prometheus::Result<()> {
         let family = GaugeVec::new(Opts::new(name, help), &self.label_names(&[]))?;
-        for network in &self.networks {
-            family.with_label_values(&self.labels(network, &[])).set(value(network));
+        for (network, process) in self.captured() {
+            family.with_label_values(&self.labels(network, &[])).set(value(process));
         }
         registry.register(Box::new(family) as Box<dyn Collector>)
     }
@@ -274,7 +286,7 @@ mod tests {
         clients.add(End::Addr("10.0.0.2".parse().unwrap()), &totals(u64::MAX, 1 << 53 | 1));
         clients.add(End::Addr("fd00::1".parse().unwrap()), &totals(7, 0));
         clients.add(End::External, &totals(5, 6));
-        Network { name: name.to_owned(), clients, ..Network::default() }
+        Network { name: name.to_owned(), clients, process: Some(Process::default()) }
     }
 
     fn lines_of(page: &str, family: &str) -> Vec<String> {
@@ -317,7 +329,8 @@ mod tests {
 
     #[test]
     fn nothing_is_shown_of_a_network_before_its_totals_are_known() {
-        let board = Board { networks: vec![Network::default()], ..Board::default() };
+        let unknown = Network { process: Some(Process::default()), ..Network::default() };
+        let board = Board { networks: vec![unknown], ..Board::default() };
         let page = board.render();
         assert!(!page.lines().any(|line| line.starts_with("zerotier_")), "{page}");
     }

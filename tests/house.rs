@@ -23,7 +23,7 @@ const MAY_KNOW: [(&str, &[&str]); 17] = [
     ("capture", NOUNS),
     ("store", NOUNS),
     ("web", &[]),
-    ("cli", &["packet", "time", "meter", "report", "zerotier"]),
+    ("cli", &["packet", "time", "traffic", "meter", "report", "zerotier"]),
     (
         "commands",
         &[
@@ -146,6 +146,13 @@ fn unsafe_code_is_where_it_is_argued_for() {
     for Source { path, code, .. } in sources() {
         let is_unsafe = code.contains("unsafe {") || code.contains("unsafe extern") || code.contains("unsafe fn");
         assert!(!is_unsafe || path.ends_with("capture/filter.rs"), "{} has unsafe code", path.display());
+    }
+}
+
+#[test]
+fn nothing_is_printed_that_panics_where_nobody_reads() {
+    for Source { path, code, .. } in sources() {
+        assert!(!code.contains("println!"), "{} has println! or eprintln!", path.display());
     }
 }
 

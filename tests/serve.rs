@@ -383,3 +383,30 @@ fn a_source_is_played_at_its_own_pace() {
     assert_eq!(serve.scrape().float("ztmon_capture_up"), 0.0);
     serve.stop();
 }
+
+#[test]
+fn the_first_scrape_after_a_restart_has_all_totals() {
+    let dir = tempdir().unwrap();
+    let db = dir.path().join("ztmon.db");
+    let source = real("tee-both.pcap");
+    let serve = Setup::new(&db).source(&source, "max").start();
+    let before = replay(&source, &[]);
+    assert_eq!(serve.scrape_at(3398, Default::default()).totals(), before);
+    serve.stop();
+    for _ in 0..5 {
+        // A source that has nothing more to add for a long time.
+        let serve = Setup::new(&db).source(&source, "0.000001").start();
+        assert_eq!(serve.scrape().totals(), before);
+        serve.stop();
+    }
+}
+
+#[test]
+fn a_pipe_is_no_source() {
+    let dir = tempdir().unwrap();
+    let db = dir.path().join("ztmon.db");
+    for source in ["-", "/dev/stdin", "/dev/zero"] {
+        let ended = run(&mut Setup::new(&db).source(std::path::Path::new(source), "max").command());
+        assert!(ended.refusal().contains("give a file"), "{ended:?}");
+    }
+}

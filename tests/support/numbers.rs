@@ -52,12 +52,6 @@ impl Totals {
         sum
     }
 
-    /// The ends of one network, as if there were no other.
-    pub fn network(&self, name: &str) -> Totals {
-        let of_it = self.0.iter().filter(|((network, _), _)| network == name);
-        Totals(of_it.map(|((_, end), total)| ((String::new(), end.clone()), *total)).collect())
-    }
-
     /// That no value is above that of `other`.
     pub fn assert_at_most(&self, other: &Totals) {
         for ((network, end), total) in &self.0 {

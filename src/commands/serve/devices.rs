@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::Feeds;
+use super::control::Shared;
 use super::feed::Feed;
 use super::log;
 use crate::capture::live::{self, BATCH_MILLIS, Live};
@@ -49,39 +50,32 @@ impl Wanted {
 
 /// Starts a feed for each device that is wanted, when it is there. Returns when no further one is.
 pub(super) fn follow(wanted: Wanted, feeds: &mut Feeds) -> anyhow::Result<()> {
+    let control = Shared::clone(&feeds.control);
+    let mut start = |name: String| feeds.start(move |feed, counting| capture(feed, &name, counting));
+    if let Wanted::Named(names) = wanted {
+        return names.into_iter().collect::<BTreeSet<_>>().into_iter().try_for_each(start);
+    }
     let mut known = BTreeSet::new();
     let mut told = false;
-    match wanted {
-        Wanted::Named(names) => {
-            for name in names.into_iter().collect::<BTreeSet<_>>() {
-                feeds.start(move |feed, counting| capture(feed, &name, counting))?;
-            }
-            return Ok(());
+    while !control.stopping() {
+        let names: Vec<String> = live::zerotier_devices().into_iter().map(|device| device.name).collect();
+        if names.is_empty() && known.is_empty() && !told {
+            log::info("no ZeroTier device yet; waiting for one (--zerotier-device names another)");
+            told = true;
         }
-        Wanted::First | Wanted::All => {
-            while !feeds.control.stopping() {
-                let found = live::zerotier_devices();
-                if found.is_empty() && known.is_empty() && !told {
-                    log::info("no ZeroTier device yet; waiting for one (--zerotier-device names another)");
-                    told = true;
-                }
-                let names: Vec<String> = found.into_iter().map(|device| device.name).collect();
-                if let (Wanted::First, [first, rest @ ..]) = (&wanted, &*names) {
-                    if !rest.is_empty() {
-                        let rest = rest.join(", ");
-                        log::warn(&format!("capturing on {first} only; there are also {rest} (--zerotier-device all)"));
-                    }
-                    let first = first.clone();
-                    return feeds.start(move |feed, counting| capture(feed, &first, counting));
-                }
-                for name in names {
-                    if known.insert(name.clone()) {
-                        feeds.start(move |feed, counting| capture(feed, &name, counting))?;
-                    }
-                }
-                std::thread::sleep(LOOK_EVERY);
+        if let (Wanted::First, [first, rest @ ..]) = (&wanted, &*names) {
+            if !rest.is_empty() {
+                let rest = rest.join(", ");
+                log::warn(&format!("capturing on {first} only; there are also {rest} (--zerotier-device all)"));
+            }
+            return start(first.clone());
+        }
+        for name in names {
+            if known.insert(name.clone()) {
+                start(name)?;
             }
         }
+        std::thread::sleep(LOOK_EVERY);
     }
     Ok(())
 }
@@ -128,7 +122,7 @@ fn capture(mut feed: Feed, name: &str, counting: &Counting) {
         lost = read(&mut feed, &mut capture, before);
         // The kernel still gathers the last batch; it does so for a device that is gone, too.
         std::thread::sleep(Duration::from_millis(2 * BATCH_MILLIS as u64));
-        capture.drain(|frame| feed.frame(frame));
+        capture.drain(|frame| feed.live_frame(frame));
         feed.capture = before.plus(capture.statistics());
         feed.set_up(false);
     }
@@ -140,7 +134,7 @@ fn read(feed: &mut Feed, capture: &mut Live, before: Statistics) -> Option<Strin
     let mut looked = Instant::now();
     loop {
         feed.wait(Some(capture.descriptor()), LOOK_EVERY);
-        let frames = match capture.read(|frame| feed.frame(frame)) {
+        let frames = match capture.read(|frame| feed.live_frame(frame)) {
             Ok(frames) => frames,
             Err(error) => return Some(error.to_string()),
         };

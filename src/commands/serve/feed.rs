@@ -2,7 +2,7 @@
 
 use std::io::{PipeReader, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -25,12 +25,17 @@ const MAX_ROWS: usize = 1 << 16;
 /// How long to wait for the first copy before saying that there is none, and between two looks at what does not fit.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Warnings that are said, at most: what is in them may come from clients.
+const MAX_WARNINGS: usize = 100;
+
 /// A meter and the way from it to the keeper.
 pub(super) struct Feed {
     number: usize,
     control: Shared,
     wake: PipeReader,
-    keeper: Sender<Message>,
+    keeper: SyncSender<Message>,
+    /// What the keeper had no room for. Until it has, what is counted stays in the meter.
+    unsent: Option<Message>,
     pub meter: Meter,
     tee: Tee,
     filter: Option<Filter>,
@@ -38,8 +43,8 @@ pub(super) struct Feed {
     up: bool,
     pub capture: Statistics,
     ticket: u64,
-    told: Instant,
-    looked: Instant,
+    last_told: Instant,
+    last_look: Instant,
     warned: Vec<String>,
 }
 
@@ -49,7 +54,7 @@ impl Feed {
         counting: &Counting,
         seed: u64,
         control: &Shared,
-        keeper: &Sender<Message>,
+        keeper: &SyncSender<Message>,
     ) -> std::io::Result<Self> {
         static FEEDS: AtomicUsize = AtomicUsize::new(0);
         Ok(Feed {
@@ -57,14 +62,15 @@ impl Feed {
             control: Shared::clone(control),
             wake: control.subscribe()?,
             keeper: keeper.clone(),
+            unsent: None,
             tee: counting.tee,
             meter: Meter::new(counting.settings(seed)),
             filter: counting.filter.clone().map(Filter::new),
             up: false,
             capture: Statistics::default(),
             ticket: 0,
-            told: Instant::now(),
-            looked: Instant::now(),
+            last_told: Instant::now(),
+            last_look: Instant::now(),
             warned: Vec::new(),
         })
     }
@@ -86,33 +92,70 @@ impl Feed {
         }
     }
 
+    /// Takes in a frame of a device, whose times are this machine's. If its clock was set back, the meter's is, too:
+    /// otherwise no packet would find its copy until the clock has caught up.
+    #[cfg(feature = "live")]
+    pub(super) fn live_frame(&mut self, frame: &Frame<'_>) {
+        if self.meter.is_past(frame.time) && self.meter.is_past(Timestamp::now()) {
+            log::info("the clock was set back: packets that waited for their copies are given up");
+            self.meter.clock_set_back(frame.time);
+        }
+        self.frame(frame);
+    }
+
     /// To be called often: hands over what was counted if it was asked for or it is time. Says whether to go on.
     pub(super) fn turn(&mut self) -> bool {
-        let asked = self.control.ticket() != self.ticket;
-        if asked || self.told.elapsed() >= COMMIT_EVERY || self.meter.rows() >= MAX_ROWS {
+        let asked = self.control.ticket() != self.ticket || self.unsent.is_some();
+        if asked || self.last_told.elapsed() >= COMMIT_EVERY || self.meter.rows() >= MAX_ROWS {
             self.tell();
         }
-        if self.looked.elapsed() >= PATIENCE {
-            self.looked = Instant::now();
+        if self.last_look.elapsed() >= PATIENCE {
+            self.last_look = Instant::now();
             self.look();
         }
         !self.control.stopping()
     }
 
-    /// Hands over what was counted since the last time.
+    /// Hands over what was counted since the last time, if the keeper has room for it.
     fn tell(&mut self) {
+        if let Some(unsent) = self.unsent.take() {
+            self.send(unsent);
+        }
+        self.last_told = Instant::now();
+        if self.unsent.is_none() {
+            let counted = self.counted();
+            self.send(counted);
+        }
+    }
+
+    fn counted(&mut self) -> Message {
         // The ticket first: what is counted from here on is not part of the answer.
         self.ticket = self.control.ticket();
-        self.told = Instant::now();
-        let counted = Message::Counted {
+        Message::Counted {
             feed: self.number,
             ticket: self.ticket,
             delta: self.meter.take(),
             stats: Box::new(self.meter.stats()),
             capture: self.capture,
             up: self.up,
-        };
-        self.keeper.send(counted).ok();
+        }
+    }
+
+    /// A busy disk must not hold up capture.
+    fn send(&mut self, message: Message) {
+        if let Err(TrySendError::Full(message)) = self.keeper.try_send(message) {
+            self.unsent = Some(message);
+        }
+    }
+
+    /// A file can wait until the keeper has room, so that no more than a batch is in memory.
+    fn let_the_keeper_catch_up(&mut self) {
+        while let (Some(unsent), false) = (self.unsent.take(), self.control.stopping()) {
+            self.send(unsent);
+            if self.unsent.is_some() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
     }
 
     /// Waits until there is something to do, or `descriptor` is readable, or the time is over.
@@ -129,13 +172,16 @@ impl Feed {
     /// Tells that frames can arrive from now on, or no longer.
     pub(super) fn set_up(&mut self, up: bool) {
         self.up = up;
-        self.looked = Instant::now();
+        self.last_look = Instant::now();
         self.tell();
     }
 
-    /// Ends: hands over the last.
+    /// Ends: hands over the last, however long that takes.
     pub(super) fn end(mut self) {
-        self.set_up(false);
+        self.up = false;
+        for message in self.unsent.take().into_iter().chain([self.counted()]) {
+            self.keeper.send(message).ok();
+        }
         self.keeper.send(Message::Ended { feed: self.number }).ok();
     }
 
@@ -161,7 +207,7 @@ impl Feed {
     /// Says it, unless the same was said before: figures in it do not make it another.
     fn warn_once(&mut self, text: String) {
         let words: String = text.chars().filter(|c| !c.is_ascii_digit()).collect();
-        if !self.warned.contains(&words) {
+        if !self.warned.contains(&words) && self.warned.len() < MAX_WARNINGS {
             self.warned.push(words);
             log::warn(&text);
         }
@@ -195,6 +241,7 @@ pub(super) fn play(mut feed: Feed, mut history: History, speed: Speed) {
         frames += 1;
         if frames.is_multiple_of(1024) {
             going = feed.turn();
+            feed.let_the_keeper_catch_up();
         }
     }
     feed.look();

@@ -1,6 +1,7 @@
 //! The thread that owns the database: what the feeds count is committed first and shown then.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -11,10 +12,10 @@ use super::control::lock;
 use super::log;
 use crate::frame::Statistics;
 use crate::meter::Stats;
-use crate::metrics::{Board, Network};
-use crate::store::{Origin, Source, Writer};
+use crate::metrics::{Board, Network, Process};
+use crate::store::{NetworkId, Source, Writer};
 use crate::time::Timestamp;
-use crate::traffic::{Delta, Directory};
+use crate::traffic::{Delta, DeltaRow, Directory, Origin};
 
 /// How long to wait before a failed commit is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -39,14 +40,15 @@ pub(super) struct Progress {
 }
 
 /// One feed, as the keeper knows it.
-#[derive(Default)]
 struct Feed {
     network: String,
     device: String,
+    /// Known once the database has been asked; the network's name is then the database's.
     source: Option<Source>,
     directory: Directory,
-    /// Counted and not committed.
-    pending: Vec<Delta>,
+    /// Counted and not committed: what has to wait for the disk is summed up.
+    pending: HashMap<(u32, i64), DeltaRow>,
+    process: Process,
     ticket: u64,
     ended: bool,
 }
@@ -56,19 +58,30 @@ pub(super) struct Keeper {
     feeds: BTreeMap<usize, Feed>,
     board: Arc<Mutex<Board>>,
     progress: watch::Sender<Progress>,
-    failing: bool,
+    failed_at: Option<Instant>,
 }
 
 impl Keeper {
-    pub(super) fn new(writer: Writer, board: Arc<Mutex<Board>>, progress: watch::Sender<Progress>) -> Self {
-        lock(&board).store_up = true;
-        Keeper { writer, feeds: BTreeMap::new(), board, progress, failing: false }
+    /// Puts on the board what the database holds of all networks, before anyone can ask for it.
+    pub(super) fn new(
+        writer: Writer,
+        board: Arc<Mutex<Board>>,
+        progress: watch::Sender<Progress>,
+    ) -> anyhow::Result<Self> {
+        {
+            let mut board = lock(&board);
+            board.store_up = true;
+            for (id, name) in writer.live_networks()? {
+                load(&writer, id, network(&mut board, &name))?;
+            }
+        }
+        Ok(Keeper { writer, feeds: BTreeMap::new(), board, progress, failed_at: None })
     }
 
     /// Works until every feed is gone; says whether everything that was counted has been committed.
     pub(super) fn run(mut self, messages: &Receiver<Message>) -> bool {
         loop {
-            let timeout = if self.failing { RETRY } else { Duration::from_secs(3600) };
+            let timeout = if self.failed_at.is_some() { RETRY } else { Duration::from_secs(3600) };
             match messages.recv_timeout(timeout) {
                 Ok(message) => {
                     self.take(message);
@@ -80,74 +93,106 @@ impl Keeper {
                 Err(RecvTimeoutError::Timeout) => (),
                 Err(RecvTimeoutError::Disconnected) => {
                     self.commit();
-                    return !self.failing;
+                    return self.failed_at.is_none();
                 }
             }
-            self.commit();
+            // A disk that refuses is not asked again for every message.
+            if self.failed_at.is_none_or(|at| at.elapsed() >= RETRY) {
+                self.commit();
+            }
         }
     }
 
     fn take(&mut self, message: Message) {
         match message {
             Message::Joined { feed, network, device } => {
-                self.feeds.entry(feed).or_default().network = network;
-                self.feeds.entry(feed).or_default().device = device;
+                let joined = Feed {
+                    network,
+                    device,
+                    source: None,
+                    directory: Directory::default(),
+                    pending: HashMap::new(),
+                    process: Process::default(),
+                    ticket: 0,
+                    ended: false,
+                };
+                self.feeds.insert(feed, joined);
             }
             Message::Counted { feed, ticket, delta, stats, capture, up } => {
+                // A feed that has not joined has seen no frame.
                 let Some(feed) = self.feeds.get_mut(&feed) else { return };
                 feed.directory.extend(&delta);
-                if !delta.rows.is_empty() {
-                    feed.pending.push(delta);
+                for row in delta.rows {
+                    match feed.pending.entry((row.pair, row.bucket)) {
+                        Entry::Vacant(entry) => {
+                            entry.insert(row);
+                        }
+                        Entry::Occupied(mut entry) => {
+                            entry.get_mut().counts.add(row.counts);
+                            entry.get_mut().seen.merge(row.seen);
+                        }
+                    }
                 }
                 feed.ticket = ticket;
-                let mut board = lock(&self.board);
-                let network = network(&mut board, &feed.network);
-                (network.stats, network.capture, network.capture_up) = (*stats, capture, up);
+                feed.process = Process { stats: *stats, capture, up };
             }
-            Message::Ended { feed } => self.feeds.entry(feed).or_default().ended = true,
+            Message::Ended { feed } => {
+                if let Some(feed) = self.feeds.get_mut(&feed) {
+                    feed.ended = true;
+                }
+            }
         }
     }
 
     fn commit(&mut self) {
         match self.try_commit() {
             Ok(()) => {
-                if self.failing {
+                if self.failed_at.take().is_some() {
                     log::info("database: commits succeed again");
                 }
-                self.failing = false;
                 let running = self.feeds.values().filter(|feed| !feed.ended).map(|feed| feed.ticket);
                 let ticket = running.min().unwrap_or(u64::MAX);
-                self.progress.send_replace(Progress { ticket, at: Some(Instant::now()) });
+                self.progress.send_modify(|progress| {
+                    // A commit that nobody asked for may be of one feed alone: it makes nothing fresh.
+                    if ticket != progress.ticket || ticket == u64::MAX {
+                        *progress = Progress { ticket, at: Some(Instant::now()) };
+                    }
+                });
             }
             Err(error) => {
-                if !self.failing {
+                if self.failed_at.is_none() {
                     log::warn(&format!("database: {error:#}; counting goes on, shown totals stand still"));
                 }
-                self.failing = true;
+                self.failed_at = Some(Instant::now());
             }
         }
-        lock(&self.board).store_up = !self.failing;
+        let mut board = lock(&self.board);
+        board.store_up = self.failed_at.is_none();
+        for feed in self.feeds.values() {
+            network(&mut board, &feed.network).process = Some(feed.process);
+        }
     }
 
     fn try_commit(&mut self) -> anyhow::Result<()> {
+        // What a failure left open must not take in anything else.
+        self.writer.rollback()?;
         self.join_networks()?;
         if self.feeds.values().all(|feed| feed.pending.is_empty()) {
             return Ok(());
         }
         self.writer.begin()?;
+        let mut committed = Vec::new();
         for feed in self.feeds.values_mut() {
             let Some(source) = &mut feed.source else { continue };
-            for delta in &feed.pending {
-                self.writer.add(source, &feed.directory, &delta.rows)?;
-            }
+            let rows: Vec<DeltaRow> = feed.pending.values().copied().collect();
+            self.writer.add(source, &feed.directory, &rows)?;
+            committed.push((feed, rows));
         }
         self.writer.commit()?;
         let mut board = lock(&self.board);
-        for feed in self.feeds.values_mut() {
-            let clients = &mut network(&mut board, &feed.network).clients;
-            for delta in feed.pending.drain(..) {
-                clients.add_delta(&delta, &feed.directory);
-            }
+        for (feed, rows) in committed {
+            network(&mut board, &feed.network).clients.add_rows(&rows, &feed.directory);
+            feed.pending = HashMap::new();
         }
         board.last_commit = Some(Timestamp::now());
         Ok(())
@@ -157,13 +202,17 @@ impl Keeper {
     fn join_networks(&mut self) -> anyhow::Result<()> {
         for feed in self.feeds.values_mut().filter(|feed| feed.source.is_none()) {
             let id = self.writer.network(&feed.network, &feed.device)?;
-            let totals = self.writer.live_totals(id)?;
+            let name = self.writer.network_name(id)?;
             let mut board = lock(&self.board);
-            let clients = &mut network(&mut board, &feed.network).clients;
-            // Another feed of the same network has brought them already.
-            if !std::mem::replace(&mut clients.loaded, true) {
-                totals.iter().for_each(|(end, totals)| clients.add(*end, totals));
+            // What was shown under the device's name is the network's, now that its name is known.
+            if name != feed.device {
+                board.networks.retain(|network| network.name != feed.device);
             }
+            let entry = network(&mut board, &name);
+            if !entry.clients.loaded {
+                load(&self.writer, id, entry)?;
+            }
+            feed.network = name;
             feed.source = Some(Source::new(id, Origin::Live));
         }
         Ok(())
@@ -180,4 +229,13 @@ fn network<'a>(board: &'a mut Board, name: &str) -> &'a mut Network {
         }
     };
     &mut board.networks[at]
+}
+
+/// Puts the committed totals of a network on the board.
+fn load(writer: &Writer, id: NetworkId, network: &mut Network) -> anyhow::Result<()> {
+    for (end, totals) in writer.live_totals(id)? {
+        network.clients.add(end, &totals);
+    }
+    network.clients.loaded = true;
+    Ok(())
 }

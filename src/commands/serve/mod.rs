@@ -11,16 +11,16 @@ mod keeper;
 mod log;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
-use super::{Status, place};
+use super::{Status, place, say};
 use crate::capture::{Filter, History, Source};
 use crate::cli::{Counting, Serve};
 use crate::frame::{Frame, LinkType};
@@ -35,11 +35,19 @@ use keeper::{Keeper, Message, Progress};
 /// A scrape that comes sooner after a commit is answered with it.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// Hand-overs that may wait for the keeper. Beyond them what is counted stays with the feeds.
+const KEEPER_QUEUE: usize = 8;
+
 /// The longest that a scrape waits for the commit it asked for.
 const SCRAPE_WAIT: Duration = Duration::from_millis(50);
 
 pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
     check_filter(&args.counting)?;
+    let several = args.zerotier_device.len() > 1 || args.zerotier_device.iter().any(|name| name == "all");
+    anyhow::ensure!(
+        !(several && args.counting.observer_mac.is_some()),
+        "--observer-mac is the MAC of one device: leave it out where there are several"
+    );
     let history = args.source.as_deref().map(open_source).transpose()?;
     #[cfg(feature = "live")]
     if history.is_none() {
@@ -58,17 +66,22 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
         let _entered = runtime.enter();
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
     };
-    log::info(&format!("serving http://{}/metrics", listener.local_addr()?));
 
     let board = Arc::new(Mutex::new(Board::default()));
     let control = Shared::new(Control::default());
     // Until there is a feed, there is nothing to wait for.
     let (progress, seen) = watch::channel(Progress { ticket: u64::MAX, at: None });
-    let (sender, messages) = mpsc::channel();
-    let keeper = Keeper::new(writer, Arc::clone(&board), progress);
-    let keeper = thread::Builder::new().name("keeper".to_owned()).spawn(move || keeper.run(&messages))?;
+    let (sender, messages) = mpsc::sync_channel(KEEPER_QUEUE);
+    let keeper = Keeper::new(writer, Arc::clone(&board), progress)?;
+    log::info(&format!("serving http://{}/metrics", listener.local_addr()?));
+    let alarm = Arc::new(Notify::new());
+    let guard = Guard(Arc::clone(&alarm));
+    let keeper = thread::Builder::new().name("keeper".to_owned()).spawn(move || {
+        let _guard = guard;
+        keeper.run(&messages)
+    })?;
 
-    let mut feeds = Feeds::new(args.counting, &control, sender);
+    let mut feeds = Feeds::new(args.counting, &control, sender, &alarm);
     let speed = args.speed;
     match history {
         Some(history) => feeds.start(move |feed, _| feed::play(feed, history, speed))?,
@@ -79,6 +92,7 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
             feeds.threads.push(thread::Builder::new().name("devices".to_owned()).spawn(move || {
                 if let Err(error) = devices::follow(wanted, &mut others) {
                     log::warn(&format!("cannot capture: {error:#}"));
+                    others.alarm.notify_one();
                 }
                 others.join();
             })?);
@@ -88,31 +102,50 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
     }
 
     let scrapes = Arc::new(Scrapes { board, control: Shared::clone(&control), progress: seen, asked: Mutex::new(0) });
-    let committed = runtime.block_on(async {
+    let (well, committed) = runtime.block_on(async {
         let (done, ended) = tokio::sync::oneshot::channel();
         let shutdown = async move {
-            tokio::select! {
-                _ = terminate.recv() => log::info("SIGTERM: stopping"),
-                _ = interrupt.recv() => log::info("SIGINT: stopping"),
-            }
+            let well = tokio::select! {
+                _ = terminate.recv() => { log::info("SIGTERM: stopping"); true }
+                _ = interrupt.recv() => { log::info("SIGINT: stopping"); true }
+                () = alarm.notified() => { log::warn("a part of this program failed: stopping"); false }
+            };
             // Capture first, then the last commit, then HTTP.
             control.stop();
-            let committed = tokio::task::spawn_blocking(move || {
+            let last_commit = tokio::task::spawn_blocking(move || {
                 feeds.join();
                 keeper.join().unwrap_or(false)
             });
-            done.send(committed.await.unwrap_or(false)).ok();
+            let committed = tokio::select! {
+                committed = last_commit => committed.unwrap_or(false),
+                _ = async { tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () } } => {
+                    log::warn("told to stop again: ending without the last commit");
+                    std::process::exit(1);
+                }
+            };
+            done.send((well, committed)).ok();
         };
         let handler = move |path: String| answer(Arc::clone(&scrapes), path);
         web::serve(listener, Limits::default(), handler, shutdown).await?;
-        anyhow::Ok(ended.await.unwrap_or(false))
+        anyhow::Ok(ended.await.unwrap_or((false, false)))
     })?;
     if !committed {
-        eprintln!("ztmon: what was counted last could not be committed to {}", database.path.display());
+        say(&format!("ztmon: what was counted last could not be committed to {}", database.path.display()));
         return Ok(Status::Partly);
     }
     log::info("everything is committed; bye");
-    Ok(Status::Done)
+    Ok(if well { Status::Done } else { Status::Partly })
+}
+
+/// Sounds the alarm if the thread that holds it panics.
+struct Guard(Arc<Notify>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.notify_one();
+        }
+    }
 }
 
 /// A filter that libpcap cannot compile is told of before anything starts.
@@ -124,7 +157,11 @@ fn check_filter(counting: &Counting) -> anyhow::Result<()> {
 
 /// Opens the file that takes the device's place.
 fn open_source(file: &std::ffi::OsStr) -> anyhow::Result<History> {
-    let history = History::open(vec![Source::from_argument(file)]);
+    let source = Source::from_argument(file);
+    // Reading from a pipe may take for ever, and then nothing could end it.
+    let is_pipe = source.path().is_none_or(|path| path.exists() && !path.is_file() && !path.is_dir());
+    anyhow::ensure!(!is_pipe, "--source {source}: give a file; save what comes through a pipe to one first");
+    let history = History::open(vec![source]);
     match history.problems().first() {
         Some(problem) if !problem.error.is_damage() => anyhow::bail!("{}: {}", file.display(), problem.error),
         _ => Ok(history),
@@ -136,15 +173,18 @@ struct Feeds {
     counting: Arc<Counting>,
     seed: u64,
     control: Shared,
-    keeper: Sender<Message>,
+    keeper: SyncSender<Message>,
+    /// Sounded when something fails that nothing can be done about.
+    alarm: Arc<Notify>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Feeds {
-    fn new(counting: Counting, control: &Shared, keeper: Sender<Message>) -> Self {
+    fn new(counting: Counting, control: &Shared, keeper: SyncSender<Message>, alarm: &Arc<Notify>) -> Self {
         // A random key: no client can tell which packets would look like copies of each other.
         let seed = RandomState::new().build_hasher().finish();
-        Feeds { counting: Arc::new(counting), seed, control: Shared::clone(control), keeper, threads: Vec::new() }
+        let (control, alarm) = (Shared::clone(control), Arc::clone(alarm));
+        Feeds { counting: Arc::new(counting), seed, control, keeper, alarm, threads: Vec::new() }
     }
 
     /// For a thread that starts feeds of its own.
@@ -155,6 +195,7 @@ impl Feeds {
             seed: self.seed,
             control: Shared::clone(&self.control),
             keeper: self.keeper.clone(),
+            alarm: Arc::clone(&self.alarm),
             threads: Vec::new(),
         }
     }
@@ -163,7 +204,11 @@ impl Feeds {
     fn start(&mut self, run: impl FnOnce(Feed, &Counting) + Send + 'static) -> anyhow::Result<()> {
         let feed = Feed::new(&self.counting, self.seed, &self.control, &self.keeper)?;
         let counting = Arc::clone(&self.counting);
-        let thread = thread::Builder::new().name("capture".to_owned()).spawn(move || run(feed, &counting))?;
+        let guard = Guard(Arc::clone(&self.alarm));
+        let thread = thread::Builder::new().name("capture".to_owned()).spawn(move || {
+            let _guard = guard;
+            run(feed, &counting);
+        })?;
         self.threads.push(thread);
         Ok(())
     }
