@@ -35,6 +35,9 @@ use keeper::{Keeper, Message, Progress};
 /// A scrape that comes sooner after a commit is answered with it.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// Signals that come sooner after the first one belong to it.
+const SECOND_THOUGHT: Duration = Duration::from_secs(2);
+
 /// Hand-overs that may wait for the keeper. Beyond them what is counted stays with the feeds.
 const KEEPER_QUEUE: usize = 8;
 
@@ -118,7 +121,7 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
             });
             let committed = tokio::select! {
                 committed = last_commit => committed.unwrap_or(false),
-                _ = async { tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () } } => {
+                _ = told_again() => {
                     log::warn("told to stop again: ending without the last commit");
                     std::process::exit(1);
                 }
@@ -135,6 +138,19 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
     }
     log::info("everything is committed; bye");
     Ok(if well { Status::Done } else { Status::Partly })
+}
+
+/// Waits for a signal that comes well after the first. A terminal and a script may send one each for the same Ctrl-C.
+async fn told_again() {
+    tokio::time::sleep(SECOND_THOUGHT).await;
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => (),
+        _ = interrupt.recv() => (),
+    }
 }
 
 /// Sounds the alarm if the thread that holds it panics.
