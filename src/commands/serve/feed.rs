@@ -150,10 +150,10 @@ impl Feed {
 
     /// A file can wait until the keeper has room, so that no more than a batch is in memory.
     fn let_the_keeper_catch_up(&mut self) {
-        while let (Some(unsent), false) = (self.unsent.take(), self.control.stopping()) {
-            self.send(unsent);
-            if self.unsent.is_some() {
-                std::thread::sleep(Duration::from_millis(5));
+        while self.unsent.is_some() && !self.control.stopping() {
+            std::thread::sleep(Duration::from_millis(5));
+            if let Some(unsent) = self.unsent.take() {
+                self.send(unsent);
             }
         }
     }
