@@ -210,7 +210,7 @@ pub struct Rules {
     /// Who sends copies
     #[arg(long, value_name = "SIDES", default_value = "both", value_parser = sides())]
     pub sides: rules::Sides,
-    /// How many bytes of each packet [default: 128 for both sides, 64 for one]
+    /// How many bytes of each packet, 40 to 1381 [default: 128 for both sides, 64 for one]
     #[arg(long, value_name = "N")]
     pub bytes: Option<u32>,
     /// Rules language, or a self-hosted controller's JSON
