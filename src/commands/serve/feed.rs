@@ -271,3 +271,50 @@ fn wait_for(feed: &mut Feed, start: Instant, due: Duration) -> bool {
         feed.wait(None, left.min(Duration::from_secs(1)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+    use crate::cli::{Command, parse};
+    use crate::frame::LinkType;
+    use crate::traffic::Counts;
+
+    /// A packet between two clients, unlike any other of another `number`.
+    fn packet(number: u16) -> [u8; 20] {
+        let mut ip = [0; 20];
+        (ip[0], ip[3]) = (0x45, 20);
+        ip[4..6].copy_from_slice(&number.to_be_bytes());
+        ip[12..].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
+        ip
+    }
+
+    #[test]
+    fn nothing_is_lost_where_the_keeper_has_no_room() {
+        let Ok(cli) = parse(["ztmon", "serve"].map(Into::into)) else { panic!() };
+        let Command::Serve(serve) = cli.command else { panic!() };
+        let control = Shared::default();
+        let (sender, receiver) = sync_channel(1);
+        let mut feed = Feed::new(&serve.counting, 0, &control, &sender).unwrap();
+        for number in 0..5 {
+            let data = &packet(number);
+            feed.frame(&Frame { time: Timestamp::now(), link: LinkType::RAW, original_len: 20, data });
+            feed.tell();
+        }
+        assert!(feed.unsent.is_some());
+        control.stop();
+        feed.let_the_keeper_catch_up();
+        assert!(feed.unsent.is_some(), "stopping, it does not wait, and keeps what it has");
+        drop(sender);
+        let ending = std::thread::spawn(move || feed.end());
+        let mut sum = Counts::default();
+        for message in receiver {
+            if let Message::Counted { delta, .. } = message {
+                delta.rows.iter().for_each(|row| sum.add(row.counts));
+            }
+        }
+        ending.join().unwrap();
+        assert_eq!((sum.packets, sum.bytes), (5, 100));
+    }
+}
