@@ -82,6 +82,17 @@ pub struct Process {
     pub up: bool,
 }
 
+impl Process {
+    /// Of two devices of one network.
+    pub fn plus(&self, other: &Process) -> Process {
+        Process {
+            stats: self.stats.plus(&other.stats),
+            capture: self.capture.plus(other.capture),
+            up: self.up || other.up,
+        }
+    }
+}
+
 /// Everything that `/metrics` shows.
 #[derive(Debug, Default)]
 pub struct Board {

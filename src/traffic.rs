@@ -219,6 +219,11 @@ impl Outcomes {
         self.0[outcome as usize]
     }
 
+    /// Both.
+    pub fn plus(&self, other: &Outcomes) -> Outcomes {
+        Outcomes(std::array::from_fn(|at| self.0[at] + other.0[at]))
+    }
+
     /// All frames.
     pub fn frames(&self) -> u64 {
         self.0.iter().sum()

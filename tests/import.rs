@@ -213,6 +213,7 @@ fn output_never_replaces_what_is_read() {
     refused(&["replay", "--db", &db, "--output", &db, &capture]);
     refused(&["replay", "--output", &capture, &capture]);
     refused(&["report", "--db", &db, "--output", &db]);
+    refused(&["report", "--db", &db, "--output", &format!("{db}-wal")]);
     // Under another name, as standard input, and where the database is only just being made.
     let linked = within(folder.path(), "linked");
     fs::hard_link(&capture, &linked).unwrap();
@@ -290,4 +291,17 @@ fn an_import_that_cannot_be_printed_is_done_all_the_same() {
     assert_eq!(run.code, Some(1), "{run:?}");
     assert!(run.err.contains("the import is done all the same"), "{run:?}");
     assert_eq!(ztmon(&["report", "--db", &db]).ok(), ztmon(&["replay", &capture]).ok());
+}
+
+#[test]
+fn what_cannot_be_read_through_is_not_imported_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = within(folder.path(), "z.db");
+    let directory = folder.path().display().to_string();
+    let capture = testdata("tee/two-sided.pcap");
+    assert!(import(&db, &[&directory, "no-such.pcap"]).nothing().contains("Is a directory"));
+    let run = import(&db, &[&directory, &capture]);
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert_eq!(run.err.lines().filter(|line| line.contains("Is a directory")).count(), 1, "{run:?}");
+    assert_eq!(run.out, ztmon(&["replay", &capture]).ok());
 }

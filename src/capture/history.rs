@@ -52,7 +52,7 @@ impl History {
             if let Some(time) = history.open_file(at) {
                 firsts.push((time, at));
             }
-            if history.sources.len() > OPEN_AT_ONCE && history.sources[at].is_regular_file() {
+            if history.sources.len() > OPEN_AT_ONCE && history.sources[at].can_be_read_again() {
                 history.files[at] = None;
             }
         }

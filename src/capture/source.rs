@@ -24,7 +24,7 @@ pub struct Source {
 enum Input {
     Stdin,
     Path(PathBuf),
-    /// A copy without a name: it is gone when the last of these is.
+    /// An open file, read from its beginning each time.
     Held(Arc<File>),
 }
 
@@ -40,8 +40,8 @@ impl Source {
         Source { size: Some(size), ..self }
     }
 
-    /// The same capture, read from a copy of its bytes.
-    pub fn copied_to(self, file: File) -> Self {
+    /// The same capture, whose bytes are those of an open file.
+    pub fn held_in(self, file: File) -> Self {
         Source { input: Input::Held(Arc::new(file)), ..self }
     }
 
@@ -50,7 +50,7 @@ impl Source {
         &self.name
     }
 
-    /// Its path, unless it is standard input or a copy.
+    /// Its path, unless it is standard input or an open file.
     pub fn path(&self) -> Option<&Path> {
         match &self.input {
             Input::Path(path) => Some(path),
@@ -58,9 +58,13 @@ impl Source {
         }
     }
 
-    /// Whether it is a regular file by its path, which can be opened again and again.
-    pub fn is_regular_file(&self) -> bool {
-        self.path().is_some_and(Path::is_file)
+    /// Whether its bytes can be read again and again: those of a file can, those of a pipe cannot.
+    pub fn can_be_read_again(&self) -> bool {
+        match &self.input {
+            Input::Stdin => false,
+            Input::Path(path) => path.is_file(),
+            Input::Held(_) => true,
+        }
     }
 
     /// The bytes that are to be read, where that is known.

@@ -362,7 +362,7 @@ fn a_source_is_read_up_to_its_size() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), b"0123456789").unwrap();
     let source = Source::from_argument(file.path().as_os_str()).up_to(4);
-    let copy = source.clone().copied_to(file.reopen().unwrap());
+    let copy = source.clone().held_in(file.reopen().unwrap());
     for source in [source, copy] {
         for _ in 0..2 {
             let mut bytes = Vec::new();

@@ -1,5 +1,6 @@
 //! Taking capture files into a database: all of a set, or none.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
@@ -38,35 +39,41 @@ pub(super) struct Database {
     /// There until it is committed.
     writer: Option<Writer>,
     source: store::Source,
+    /// What is to be said of the files that could not be read.
+    pub unread: Vec<String>,
 }
 
 impl Database {
     /// Opens the database, or makes it.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
         let mut writer = Writer::open(path)?;
-        writer.begin()?;
-        let network = writer.network("", "")?;
-        Ok(Database { writer: Some(writer), source: store::Source::new(network, Origin::Import) })
+        let network = match writer.begin().and_then(|()| writer.network("", "")) {
+            Ok(network) => network,
+            Err(error) => {
+                writer.discard();
+                return Err(error);
+            }
+        };
+        let source = store::Source::new(network, Origin::Import);
+        Ok(Database { writer: Some(writer), source, unread: Vec::new() })
     }
 
     /// The files that are new to the database, by their bytes. The others are named.
     pub(super) fn admit(&mut self, inputs: Vec<Input>, quiet: bool) -> anyhow::Result<Vec<Input>> {
         let mut admitted: Vec<Input> = Vec::new();
         for Input { source, .. } in inputs {
-            let (source, sha256, size) = match Fingerprint::of(&source) {
-                Ok(Fingerprint { sha256, size, copy: None }) => (source.up_to(size), sha256, size),
-                Ok(Fingerprint { sha256, size, copy: Some(copy) }) => {
-                    (source.copied_to(copy).up_to(size), sha256, size)
-                }
-                // What cannot be read is told of when it is opened as a capture.
-                Err(Failure::Reading) => {
-                    admitted.push(Input { source, import: None });
+            let Fingerprint { sha256, size, bytes } = match Fingerprint::of(&source) {
+                Ok(fingerprint) => fingerprint,
+                // What has no fingerprint is not read: nothing could tell that it was taken in before.
+                Err(Failure::Reading(error)) => {
+                    self.unread.push(format!("ztmon: {source}: {error}"));
                     continue;
                 }
                 Err(Failure::Copying(error)) => {
                     return Err(error).with_context(|| format!("cannot keep a copy of {source} in $TMPDIR or /tmp"));
                 }
             };
+            let source = source.held_in(bytes).up_to(size);
             let in_set = admitted.iter().filter_map(|other| other.import.as_ref()).find(|other| other.sha256 == sha256);
             let twin = match in_set {
                 Some(import) => Some(format!("the same as those of {}", import.name)),
@@ -121,42 +128,44 @@ impl Drop for Database {
     }
 }
 
-/// What a file is known by.
+/// What a file is known by, and the bytes that it was taken from: these are counted, whatever becomes of the name.
 struct Fingerprint {
     sha256: [u8; 32],
     size: u64,
-    /// The bytes, where they could be read only once.
-    copy: Option<std::fs::File>,
+    bytes: File,
 }
 
 /// Why a file has none.
 enum Failure {
-    Reading,
+    Reading(io::Error),
     Copying(io::Error),
 }
 
 impl Fingerprint {
     fn of(source: &Source) -> Result<Self, Failure> {
         let mut hasher = Sha256::new();
-        let mut copy = match source.is_regular_file() {
-            true => None,
+        let (mut bytes, keep_copy) = match source.path().filter(|_| source.can_be_read_again()) {
+            Some(path) => (File::open(path).map_err(Failure::Reading)?, false),
             // Without a name: whatever ends this run, nothing of it stays.
-            false => Some(tempfile::tempfile().map_err(Failure::Copying)?),
+            None => (tempfile::tempfile().map_err(Failure::Copying)?, true),
         };
-        let mut reader = source.reader().map_err(|_| Failure::Reading)?;
+        let mut reader: Box<dyn Read> = match keep_copy {
+            true => source.reader().map_err(Failure::Reading)?,
+            false => Box::new(bytes.try_clone().map_err(Failure::Reading)?),
+        };
         let mut buffer = vec![0; 1 << 18];
         let mut size = 0;
         loop {
             let read = match reader.read(&mut buffer) {
-                Ok(0) => return Ok(Fingerprint { sha256: hasher.finalize().into(), size, copy }),
+                Ok(0) => return Ok(Fingerprint { sha256: hasher.finalize().into(), size, bytes }),
                 Ok(read) => &buffer[..read],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => return Err(Failure::Reading),
+                Err(error) => return Err(Failure::Reading(error)),
             };
             hasher.update(read);
             size += read.len() as u64;
-            if let Some(copy) = &mut copy {
-                copy.write_all(read).map_err(Failure::Copying)?;
+            if keep_copy {
+                bytes.write_all(read).map_err(Failure::Copying)?;
             }
         }
     }

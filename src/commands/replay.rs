@@ -1,6 +1,7 @@
 //! `ztmon replay`: what capture files hold.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,6 +15,7 @@ use crate::capture::{Filter, History, Problem, Source};
 use crate::cli;
 use crate::meter::Meter;
 use crate::report::{Builder, thousands};
+use crate::store;
 use crate::traffic::Directory;
 
 /// Rows of the matrix that are gathered before they are summed up: bounds memory, whatever the times are.
@@ -30,14 +32,18 @@ pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
     let sources: Vec<Source> = args.files.iter().map(|file| Source::from_argument(file)).collect();
     let destination = Destination::open(output)?;
     let mut database = args.db.as_deref().map(Database::open).transpose()?;
-    destination.must_not_be(sources.iter().filter_map(Source::path).chain(args.db.as_deref()))?;
+    let companions = args.db.as_deref().map(store::companions).unwrap_or_default();
+    let used = sources.iter().filter_map(Source::path).chain(args.db.as_deref());
+    destination.must_not_be(used.chain(companions.iter().map(PathBuf::as_path)))?;
     let mut inputs: Vec<Input> = sources.into_iter().map(|source| Input { source, import: None }).collect();
     if let Some(database) = &mut database {
         inputs = database.admit(inputs, output.quiet)?;
     }
+    let unread = database.as_mut().map(|database| std::mem::take(&mut database.unread)).unwrap_or_default();
     let mut history = History::open(inputs.iter().map(|input| input.source.clone()).collect());
-    if !inputs.is_empty() && history.problems().iter().filter(|problem| is_hopeless(problem)).count() == inputs.len() {
-        complain(&history);
+    let hopeless = history.problems().iter().filter(|problem| is_hopeless(problem)).count() + unread.len();
+    if hopeless > 0 && hopeless == inputs.len() + unread.len() {
+        complain(&history, &unread);
         return Ok(Status::Nothing);
     }
 
@@ -74,7 +80,7 @@ pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
     if let Some(database) = database {
         database.commit(&inputs)?;
     }
-    complain(&history);
+    complain(&history, &unread);
     match destination.print(totals.builder, output, &summary::json(&stats, &diagnosis)) {
         Err(error) if imported => {
             say(&format!("ztmon: {error:#}; the import is done all the same, and report shows it"));
@@ -85,7 +91,7 @@ pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
     if !output.quiet {
         io::stderr().write_all(summary::text(&stats, &diagnosis, args.counting.tee).as_bytes()).ok();
     }
-    Ok(if history.problems().is_empty() { Status::Done } else { Status::Partly })
+    Ok(if history.problems().is_empty() && unread.is_empty() { Status::Done } else { Status::Partly })
 }
 
 /// Whether nothing at all came of a file.
@@ -93,7 +99,8 @@ fn is_hopeless(problem: &Problem) -> bool {
     !problem.error.is_damage()
 }
 
-fn complain(history: &History) {
+fn complain(history: &History, unread: &[String]) {
+    unread.iter().for_each(|line| say(line));
     for Problem { source, error } in history.problems() {
         say(&format!("ztmon: {}: {error}", history.sources()[*source]));
     }

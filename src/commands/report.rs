@@ -9,7 +9,7 @@ use super::output::Destination;
 use super::{Status, place};
 use crate::cli::{self, Origins};
 use crate::report::{Builder, thousands};
-use crate::store::Reader;
+use crate::store::{self, Reader};
 use crate::time::{BUCKET_SECONDS, Timestamp};
 use crate::traffic::{Counts, End, Origin, Seen};
 
@@ -26,7 +26,8 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     database.must_exist()?;
     let reader = Reader::open(&database.path)?;
     let destination = Destination::open(output)?;
-    destination.must_not_be([database.path.as_path()])?;
+    let [wal, shm] = store::companions(&database.path);
+    destination.must_not_be([database.path.as_path(), &wal, &shm])?;
 
     let mut builder = Builder::new(output.by);
     let mut total = Counts::default();

@@ -91,6 +91,21 @@ pub struct Stats {
     pub last_frame: Option<Timestamp>,
 }
 
+impl Stats {
+    /// Of two meters.
+    pub fn plus(&self, other: &Stats) -> Stats {
+        Stats {
+            outcomes: self.outcomes.plus(&other.outcomes),
+            pairs: self.pairs + other.pairs,
+            singles: self.singles + other.singles,
+            unicast: self.unicast + other.unicast,
+            teed: self.teed + other.teed,
+            overflows: self.overflows + other.overflows,
+            last_frame: self.last_frame.max(other.last_frame),
+        }
+    }
+}
+
 /// One key in so many is paired in the shadow under `--tee one`.
 const SHADOW_SHARE: u64 = 64;
 

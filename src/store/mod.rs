@@ -99,6 +99,11 @@ fn resolve(path: &Path) -> Result<PathBuf> {
     Ok(real)
 }
 
+/// The files that may stand beside the database at `path`, and are part of it.
+pub fn companions(path: &Path) -> [PathBuf; 2] {
+    [wal(path), shm(path)]
+}
+
 /// The write-ahead log that belongs to the database at `path`.
 fn wal(path: &Path) -> PathBuf {
     companion(path, "-wal")

@@ -20,6 +20,9 @@ use crate::traffic::{Delta, DeltaRow, Directory, Origin};
 /// How long to wait before a failed commit is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Messages that share a commit, at most.
+const SHARED_COMMIT: usize = 16;
+
 /// What feeds tell the keeper. Feeds number themselves.
 pub(super) enum Message {
     /// A feed knows its network: 16 hex digits, or the device's name, or empty for a file.
@@ -85,8 +88,8 @@ impl Keeper {
             match messages.recv_timeout(timeout) {
                 Ok(message) => {
                     self.take(message);
-                    // What came meanwhile shares the commit.
-                    while let Ok(message) = messages.try_recv() {
+                    // What came meanwhile shares the commit; not all that a fast file could bring while it is waited for.
+                    for message in messages.try_iter().take(SHARED_COMMIT) {
                         self.take(message);
                     }
                 }
@@ -168,14 +171,18 @@ impl Keeper {
         }
         let mut board = lock(&self.board);
         board.store_up = self.failed_at.is_none();
+        board.networks.iter_mut().for_each(|network| network.process = None);
         for feed in self.feeds.values() {
-            network(&mut board, &feed.network).process = Some(feed.process);
+            let process = network(&mut board, &feed.network).process.get_or_insert_default();
+            *process = process.plus(&feed.process);
         }
     }
 
     fn try_commit(&mut self) -> anyhow::Result<()> {
-        // What a failure left open must not take in anything else.
-        self.writer.rollback()?;
+        if self.failed_at.is_some() {
+            // What a failure left open must not take in anything else.
+            self.writer.rollback()?;
+        }
         self.join_networks()?;
         if self.feeds.values().all(|feed| feed.pending.is_empty()) {
             return Ok(());
@@ -204,10 +211,13 @@ impl Keeper {
             let id = self.writer.network(&feed.network, &feed.device)?;
             let name = self.writer.network_name(id)?;
             let mut board = lock(&self.board);
-            // What was shown under the device's name is the network's, now that its name is known.
-            if name != feed.device {
-                board.networks.retain(|network| network.name != feed.device);
-            }
+            // What was shown under the device's name is the network's, if that is how the database has it now.
+            let known = self.writer.live_networks()?;
+            board.networks.retain(|network| {
+                network.name != feed.device
+                    || network.name == name
+                    || known.iter().any(|(_, known)| *known == network.name)
+            });
             let entry = network(&mut board, &name);
             if !entry.clients.loaded {
                 load(&self.writer, id, entry)?;
