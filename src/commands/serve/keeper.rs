@@ -21,7 +21,7 @@ use crate::traffic::{Delta, DeltaRow, Directory, Origin};
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Messages that share a commit, at most.
-const SHARED_COMMIT: usize = 16;
+const SHARED_COMMIT: usize = 4;
 
 /// What feeds tell the keeper. Feeds number themselves.
 pub(super) enum Message {

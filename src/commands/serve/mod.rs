@@ -39,7 +39,7 @@ const FRESH: Duration = Duration::from_secs(1);
 const SECOND_THOUGHT: Duration = Duration::from_secs(2);
 
 /// Hand-overs that may wait for the keeper. Beyond them what is counted stays with the feeds.
-const KEEPER_QUEUE: usize = 8;
+const KEEPER_QUEUE: usize = 4;
 
 /// The longest that a scrape waits for the commit it asked for.
 const SCRAPE_WAIT: Duration = Duration::from_millis(50);
