@@ -366,3 +366,23 @@ fn a_filter_knows_bsd_loopback_of_either_byte_order() {
         }
     }
 }
+
+#[test]
+fn what_contradicts_the_settings_is_said() {
+    let said = |args: &[&str], capture: &str| {
+        let run = ztmon(&[&["replay"], args, &[&testdata(capture)]].concat());
+        assert_eq!(run.code, Some(0), "{run:?}");
+        run.err
+    };
+    let fitting = said(&["--observer-mac", "e2:53:1a:4b:b7:7c"], "real/tee-both.pcap");
+    assert!(!fitting.contains("warning") && !fitting.contains("apart"), "{fitting}");
+    let unknown = said(&[], "real/tee-both.pcap");
+    assert!(
+        unknown.contains("140 apart (see below)") && unknown.contains("--observer-mac e2:53:1a:4b:b7:7c"),
+        "{unknown}"
+    );
+    assert!(said(&[], "real/tee-inbound.pcap").contains("if the rule is one-sided give --tee one"));
+    assert!(said(&["--tee", "one"], "real/tee-both.pcap").contains("if the rule is two-sided give --tee both"));
+    assert!(said(&["--tee-bytes", "64"], "real/tee-both.pcap").contains("cut at 128 bytes and not at 64"));
+    assert_eq!(ztmon(&["replay", "--quiet", &testdata("real/tee-inbound.pcap")]).err, "");
+}

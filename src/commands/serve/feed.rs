@@ -148,7 +148,7 @@ impl Feed {
         }
     }
 
-    /// A file can wait until the keeper has room, so that no more than a batch is in memory.
+    /// A file can wait until the keeper has room: no more than a few hand-overs are in memory.
     fn let_the_keeper_catch_up(&mut self) {
         while self.unsent.is_some() && !self.control.stopping() {
             std::thread::sleep(Duration::from_millis(5));
@@ -290,13 +290,32 @@ mod tests {
         ip
     }
 
+    /// A feed of `ztmon serve` with these flags.
+    fn feed(flags: &[&str], control: &Shared, keeper: &SyncSender<Message>) -> Feed {
+        let arguments = ["ztmon", "serve"].iter().chain(flags).map(Into::into);
+        let Ok(cli) = parse(arguments) else { panic!() };
+        let Command::Serve(serve) = cli.command else { panic!() };
+        Feed::new(&serve.counting, 0, control, keeper).unwrap()
+    }
+
+    #[test]
+    fn a_capture_without_copies_is_told_of_once() {
+        let (sender, _receiver) = sync_channel(8);
+        for (flags, up, warnings) in [(&[][..], true, 1), (&[], false, 0), (&["--tee", "none"], true, 0)] {
+            let mut feed = feed(flags, &Shared::default(), &sender);
+            feed.set_up(up);
+            feed.look();
+            feed.look();
+            assert_eq!(feed.warned.len(), warnings, "{flags:?} {up}: {:?}", feed.warned);
+            assert!(feed.warned.iter().all(|text| text.starts_with("capture works, no copies")));
+        }
+    }
+
     #[test]
     fn nothing_is_lost_where_the_keeper_has_no_room() {
-        let Ok(cli) = parse(["ztmon", "serve"].map(Into::into)) else { panic!() };
-        let Command::Serve(serve) = cli.command else { panic!() };
         let control = Shared::default();
         let (sender, receiver) = sync_channel(1);
-        let mut feed = Feed::new(&serve.counting, 0, &control, &sender).unwrap();
+        let mut feed = feed(&[], &control, &sender);
         for number in 0..5 {
             let data = &packet(number);
             feed.frame(&Frame { time: Timestamp::now(), link: LinkType::RAW, original_len: 20, data });
