@@ -255,7 +255,7 @@ pub struct DeltaRow {
     pub seen: Seen,
 }
 
-/// Everything a ledger's deltas have named so far: turns their numbers back into endpoints.
+/// Everything a ledger has named so far: turns its numbers back into endpoints.
 #[derive(Debug, Default)]
 pub struct Directory {
     endpoints: Vec<Endpoint>,
@@ -267,6 +267,28 @@ impl Directory {
     pub fn extend(&mut self, delta: &Delta) {
         self.endpoints.extend_from_slice(&delta.endpoints);
         self.pairs.extend_from_slice(&delta.pairs);
+    }
+
+    /// A new endpoint's number.
+    pub fn add_endpoint(&mut self, endpoint: Endpoint) -> u32 {
+        self.endpoints.push(endpoint);
+        self.endpoints.len() as u32 - 1
+    }
+
+    /// A new pair's number.
+    pub fn add_pair(&mut self, src: u32, dst: u32) -> u32 {
+        self.pairs.push((src, dst));
+        self.pairs.len() as u32 - 1
+    }
+
+    /// All endpoints, by their numbers.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// The numbers of source and destination of all pairs, by their own.
+    pub fn pairs(&self) -> &[(u32, u32)] {
+        &self.pairs
     }
 
     /// Source and destination of a pair, by its number.
