@@ -39,7 +39,7 @@ const MAY_KNOW: [(&str, &[&str]); 17] = [
 const AT_HOME: [(&str, &[&str]); 12] = [
     ("etherparse", &["parse"]),
     ("ipnet", &["meter"]),
-    ("hashbrown", &["meter"]),
+    ("hashbrown", &["meter", "report"]),
     ("pcap", &["capture"]),
     ("flate2", &["capture"]),
     ("zstd", &["capture"]),
