@@ -147,6 +147,12 @@ pub struct Serve {
     /// How fast to play the source: times real time, or 'max'
     #[arg(long, value_name = "N", default_value = "1", value_parser = speed, requires = "source")]
     pub speed: Speed,
+    /// Addresses with counters of their own on /metrics; what others move meanwhile counts under end="other"
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub metrics_max_addresses: usize,
+    /// Addresses without traffic for so long leave /metrics until they have some: 30d, 12h, 90m, 30s
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = idle)]
+    pub metrics_idle: Span,
     /// What counts.
     #[command(flatten)]
     pub counting: Counting,
@@ -350,23 +356,35 @@ fn rules_format() -> impl TypedValueParser<Value = rules::Format> {
 const MAX_WINDOW: Span = Span::seconds(3600);
 
 fn window(text: &str) -> Result<Span, String> {
-    let units = [("ms", SECOND / 1000), ("us", 1000), ("ns", 1), ("m", 60 * SECOND), ("s", SECOND), ("", SECOND)];
-    let wrong = || "give a time up to an hour, like 2s, 500ms or 1m".to_owned();
-    let (number, unit) = units
-        .iter()
-        .find_map(|(name, unit)| text.strip_suffix(name).map(|number| (number, *unit)))
-        .ok_or_else(wrong)?;
+    let wrong = "give a time up to an hour, like 2s, 500ms or 1m";
+    span(text).filter(|span| *span <= MAX_WINDOW).ok_or_else(|| wrong.to_owned())
+}
+
+fn idle(text: &str) -> Result<Span, String> {
+    let wrong = "give a time of at least a second, like 30d, 12h, 90m or 30s";
+    span(text).filter(|span| *span >= Span::seconds(1)).ok_or_else(|| wrong.to_owned())
+}
+
+/// A number with a unit, exactly; seconds without one.
+fn span(text: &str) -> Option<Span> {
+    const UNITS: [(&str, i128); 8] = [
+        ("ms", SECOND / 1000),
+        ("us", 1000),
+        ("ns", 1),
+        ("d", 86_400 * SECOND),
+        ("h", 3600 * SECOND),
+        ("m", 60 * SECOND),
+        ("s", SECOND),
+        ("", SECOND),
+    ];
+    let (number, unit) =
+        UNITS.iter().find_map(|(name, unit)| text.strip_suffix(name).map(|number| (number, *unit)))?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let digits = |text: &str| !text.is_empty() && text.len() <= 9 && text.bytes().all(|c| c.is_ascii_digit());
     if !digits(whole) || (number.contains('.') && !digits(fraction)) {
-        return Err(wrong());
+        return None;
     }
-    let nanos =
-        format!("{whole}{fraction}").parse::<i128>().map_err(|_| wrong())? * unit / 10_i128.pow(fraction.len() as u32);
-    match Span(nanos) {
-        span if span > MAX_WINDOW => Err(wrong()),
-        span => Ok(span),
-    }
+    Some(Span(format!("{whole}{fraction}").parse::<i128>().ok()? * unit / 10_i128.pow(fraction.len() as u32)))
 }
 
 fn speed(text: &str) -> Result<Speed, String> {
@@ -446,6 +464,13 @@ mod tests {
         for bad in ["", "s", "-1s", "1e3s", "2 s", "1.s", ".5s", "61m", "99999999999s"] {
             assert!(window(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn idle_times_have_longer_units() {
+        assert_eq!(idle("30d"), Ok(Span::seconds(30 * 86_400)));
+        assert_eq!(idle("12h"), Ok(Span::seconds(12 * 3600)));
+        assert!(idle("0").is_err() && idle("999ms").is_err() && idle("1w").is_err());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::hash::BuildHasher;
 
 use super::scope::Scope;
 use crate::packet::{Mac, Packet};
-use crate::time::{BUCKET_SECONDS, Span, Timestamp};
+use crate::time::{Bucket, Timestamp};
 use crate::traffic::{Counts, Delta, DeltaRow, End, Endpoint, Seen};
 
 /// How many addresses and pairs are told apart. What comes later is `other`.
@@ -96,16 +96,16 @@ pub(super) struct Ledger {
     delta: Delta,
     delta_number: u32,
     /// Rows of pairs that have several buckets in this delta.
-    aside: HashMap<(u32, i64), u32>,
-    bucket: Bucket,
+    aside: HashMap<(u32, Bucket), u32>,
+    latest: Latest,
 }
 
 /// The bucket of the latest packet, so that its neighbours need no division.
 #[derive(Clone, Copy)]
-struct Bucket {
+struct Latest {
     start: Timestamp,
     end: Timestamp,
-    seconds: i64,
+    bucket: Bucket,
 }
 
 const OUT_OF_SCOPE: u32 = u32::MAX;
@@ -129,7 +129,7 @@ impl Ledger {
             delta: Delta::default(),
             delta_number: 0,
             aside: HashMap::new(),
-            bucket: Bucket { start: Timestamp(0), end: Timestamp(0), seconds: 0 },
+            latest: Latest { start: Timestamp(0), end: Timestamp(0), bucket: Timestamp(0).bucket() },
         }
     }
 
@@ -206,6 +206,14 @@ impl Ledger {
         std::mem::take(&mut self.delta)
     }
 
+    /// Merges what waits to be handed over into wider buckets.
+    pub(super) fn widen(&mut self, seconds: u32) {
+        self.delta.widen(seconds);
+        // The rows have moved: no pair has one now.
+        self.delta_number = self.delta_number.wrapping_add(1);
+        self.aside.clear();
+    }
+
     fn add(&mut self, pair: u32, counts: Counts, time: Timestamp) {
         let bucket = self.bucket(time);
         let row = self.row(pair, bucket, time);
@@ -215,7 +223,7 @@ impl Ledger {
         }
     }
 
-    fn row(&mut self, pair: u32, bucket: i64, time: Timestamp) -> &mut DeltaRow {
+    fn row(&mut self, pair: u32, bucket: Bucket, time: Timestamp) -> &mut DeltaRow {
         let entry = &mut self.pairs[pair as usize];
         if entry.delta == self.delta_number {
             let current = self.delta.rows[entry.row as usize].bucket;
@@ -234,13 +242,13 @@ impl Ledger {
         &mut self.delta.rows[entry.row as usize]
     }
 
-    fn bucket(&mut self, time: Timestamp) -> i64 {
-        if time < self.bucket.start || time >= self.bucket.end {
-            let seconds = time.bucket();
-            let start = Timestamp::new(seconds, 0);
-            self.bucket = Bucket { start, end: start + Span::seconds(BUCKET_SECONDS), seconds };
+    fn bucket(&mut self, time: Timestamp) -> Bucket {
+        if time < self.latest.start || time >= self.latest.end {
+            let bucket = time.bucket();
+            let (start, end) = (Timestamp::new(bucket.start, 0), Timestamp::new(bucket.end(), 0));
+            self.latest = Latest { start, end, bucket };
         }
-        self.bucket.seconds
+        self.latest.bucket
     }
 
     fn remember(&mut self, key: FlowKey, flow: Flow) -> Flow {

@@ -1,14 +1,18 @@
 //! Looking at the database, whoever else uses it.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Result, bail, ensure};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::{count, explain, migrate, resolve, time_at, wal};
-use crate::traffic::{Counts, Endpoint, Origin, Row, Seen};
+use super::add::{FORGOTTEN, UNLISTED, Usage};
+use super::table::{BUCKET, Damage, ENDPOINT, NETWORK, PAIR, Seal, USAGE_COLUMNS};
+use super::{blame, explain, migrate, resolve, time_at, wal};
+use crate::time::{Bucket, Timestamp};
+use crate::traffic::{Counts, End, Endpoint, Origin, Row, Seen};
 
 /// Reads a database while a [`Writer`](super::Writer) writes it, after it stopped, or after it was killed.
 ///
@@ -49,50 +53,54 @@ impl Reader {
         Ok(reader)
     }
 
-    /// Gives `each` the network's name, the bucket's start and the row for all usage with `since <= bucket < until`
-    /// (seconds since the epoch) and of the given origin or of both, by ascending bucket. A pair has one row for
-    /// each bucket and origin. All rows are of one moment; they are read one at a time.
+    /// Gives `each` the network's name, the bucket and the row for all usage within `since` and `until` (seconds since
+    /// the epoch) and of the given origin or of both, by ascending bucket. A pair has one row for each bucket and
+    /// origin. All rows are of one moment; their usage is read one at a time. What came before an error is not to be
+    /// believed.
     ///
     /// # Errors
-    /// If the database cannot be read, and with what `each` returns.
+    /// If the database cannot be read, is damaged, or keeps a bucket that a bound would cut; and with what `each` returns.
     pub fn rows(
         &self,
         origin: Option<Origin>,
-        Range { start: since, end: until }: Range<Option<i64>>,
-        mut each: impl FnMut(&str, i64, Row) -> Result<()>,
+        range: Range<Option<i64>>,
+        mut each: impl FnMut(&str, Bucket, Row) -> Result<()>,
     ) -> Result<()> {
-        // CROSS: the usage leads, so that its order is that of its key and nothing is sorted.
-        let sql = "SELECT usage.bucket, usage.bytes, usage.packets, usage.copies, usage.first, usage.last,
-                          s.addr, s.mac, d.addr, d.mac, network.name
-                   FROM usage
-                   CROSS JOIN pair ON pair.id = usage.pair
-                   CROSS JOIN endpoint AS s ON s.id = pair.src
-                   CROSS JOIN endpoint AS d ON d.id = pair.dst
-                   CROSS JOIN network ON network.id = s.network
-                   WHERE usage.bucket >= ?1 AND usage.bucket < ?2 AND (?3 IS NULL OR usage.origin = ?3)
-                   ORDER BY usage.bucket, usage.origin, usage.pair";
-        let reading = || format!("cannot read {}", self.path.display());
-        let mut statement = self.conn.prepare(sql).with_context(reading)?;
-        let bounds = (since.unwrap_or(i64::MIN), until.unwrap_or(i64::MAX), origin.map(|origin| origin as i64));
-        let mut rows = statement.query(bounds).with_context(reading)?;
-        while let Some(row) = rows.next().with_context(reading)? {
-            let (bucket, usage) = usage(row).with_context(reading)?;
-            each(row.get_ref(10)?.as_str()?, bucket, usage)?;
+        let reading = |error| blame(&self.path, "cannot read", error);
+        let now = self.conn.unchecked_transaction().map_err(|error| reading(error.into()))?;
+        let names = Names::read(&now).map_err(reading)?;
+        let mut buckets = Vec::new();
+        let mut cut = Ok(());
+        let mut note = |row: &rusqlite::Row| {
+            let kept = KeptBucket::read(row)?;
+            if origin.is_none_or(|origin| origin as i64 == kept.origin) {
+                match is_within(kept.bucket, &range) {
+                    Ok(true) => buckets.push(kept),
+                    Ok(false) => (),
+                    Err(error) => cut = Err(error),
+                }
+            }
+            Ok(())
+        };
+        BUCKET.scan(&now, &mut note).map_err(reading)?;
+        cut?;
+        buckets.sort_unstable_by_key(|kept| (kept.bucket, kept.origin, kept.network));
+        let sql = format!("SELECT {USAGE_COLUMNS} FROM usage WHERE bucket = ?1 ORDER BY pair");
+        let mut statement = now.prepare(&sql).map_err(|error| reading(error.into()))?;
+        for kept in &buckets {
+            let network = names.network(kept.network).map_err(reading)?;
+            let mut rows = statement.query([kept.id]).map_err(|error| reading(error.into()))?;
+            let mut found = Seal { rows: 0, checksum: 0 };
+            while let Some(row) = rows.next().map_err(|error| reading(error.into()))? {
+                let (checksum, row) = names.usage(row, kept.bucket).map_err(reading)?;
+                found = found.plus(1, checksum);
+                each(network, kept.bucket, row)?;
+            }
+            if found != kept.usage {
+                return Err(reading(Damage(format!("the usage from {} on is not what was written", Timestamp::new(kept.bucket.start, 0))).into()));
+            }
         }
         self.check_unwritten()
-    }
-
-    /// The names of all networks, sorted.
-    ///
-    /// # Errors
-    /// If the database cannot be read.
-    pub fn networks(&self) -> Result<Vec<String>> {
-        let read = || -> rusqlite::Result<_> {
-            self.conn.prepare("SELECT name FROM network ORDER BY name")?.query_map([], |row| row.get(0))?.collect()
-        };
-        let networks = read().with_context(|| format!("cannot read {}", self.path.display()))?;
-        self.check_unwritten()?;
-        Ok(networks)
     }
 
     /// What was read without SQLite's locks is right only if no writer came meanwhile.
@@ -132,19 +140,97 @@ fn immutable_uri(path: &Path) -> String {
     uri + "?immutable=1"
 }
 
-/// The bucket and the row that stand in the first ten columns.
-fn usage(row: &rusqlite::Row) -> Result<(i64, Row)> {
-    let bucket = row.get(0)?;
-    let counts = Counts { bytes: count(row, 1)?, packets: count(row, 2)?, copies: count(row, 3)? };
-    let seen = Seen { first: time_at(bucket, row.get(4)?), last: time_at(bucket, row.get(5)?) };
-    Ok((bucket, Row { src: endpoint(row, 6)?, dst: endpoint(row, 8)?, counts, seen }))
+/// A bucket's row.
+struct KeptBucket {
+    id: i64,
+    network: i64,
+    origin: i64,
+    bucket: Bucket,
+    usage: Seal,
+}
+
+impl KeptBucket {
+    fn read(row: &rusqlite::Row) -> Result<Self> {
+        Ok(KeptBucket {
+            id: row.get(0)?,
+            network: row.get(1)?,
+            origin: row.get(2)?,
+            bucket: Bucket { start: row.get(3)?, seconds: row.get(4)? },
+            usage: Seal { rows: row.get(5)?, checksum: row.get(6)? },
+        })
+    }
+}
+
+/// Whether the whole bucket is within the range.
+///
+/// # Errors
+/// If only a part of it is.
+fn is_within(bucket: Bucket, range: &Range<Option<i64>>) -> Result<bool> {
+    for bound in [range.start, range.end].into_iter().flatten() {
+        if bucket.start < bound && bound < bucket.end() {
+            let time = |seconds| Timestamp::new(seconds, 0);
+            bail!(
+                "{} falls inside a bucket that is kept as one: the nearest bounds are {} and {}",
+                time(bound),
+                time(bucket.start),
+                time(bucket.end())
+            );
+        }
+    }
+    Ok(range.start.is_none_or(|since| bucket.start >= since) && range.end.is_none_or(|until| bucket.end() <= until))
+}
+
+/// Who the numbers in the usage are.
+struct Names {
+    networks: HashMap<i64, String>,
+    endpoints: HashMap<i64, Endpoint>,
+    pairs: HashMap<i64, (i64, i64)>,
+}
+
+impl Names {
+    fn read(conn: &Connection) -> Result<Self> {
+        let mut names = Names { networks: HashMap::new(), endpoints: HashMap::new(), pairs: HashMap::new() };
+        NETWORK.scan(conn, |row| {
+            names.networks.insert(row.get(0)?, row.get(1)?);
+            Ok(())
+        })?;
+        ENDPOINT.scan(conn, |row| {
+            names.endpoints.insert(row.get(0)?, endpoint(row, 2)?);
+            Ok(())
+        })?;
+        PAIR.scan(conn, |row| {
+            names.pairs.insert(row.get(0)?, (row.get(1)?, row.get(2)?));
+            Ok(())
+        })?;
+        Ok(names)
+    }
+
+    fn network(&self, id: i64) -> Result<&str> {
+        Ok(self.networks.get(&id).ok_or_else(|| Damage(format!("network {id} has no row")))?)
+    }
+
+    /// A row of usage with its checksum.
+    fn usage(&self, row: &rusqlite::Row, bucket: Bucket) -> Result<(i64, Row)> {
+        let pair = row.get(0)?;
+        let usage = Usage::read(row, 1)?;
+        let &(src, dst) = self.pairs.get(&pair).ok_or_else(|| Damage(format!("pair {pair} has no row")))?;
+        let end = |id| self.endpoints.get(&id).ok_or_else(|| Damage(format!("endpoint {id} has no row")));
+        let count = |value: i64| u64::try_from(value).map_err(|_| Damage(format!("it holds a count of {value}")));
+        let counts = Counts { bytes: count(usage.bytes)?, packets: count(usage.packets)?, copies: count(usage.copies)? };
+        let seen = Seen { first: time_at(bucket, usage.first), last: time_at(bucket, usage.last) };
+        Ok((usage.checksum(pair), Row { src: *end(src)?, dst: *end(dst)?, counts, seen }))
+    }
 }
 
 /// The endpoint whose address and MAC stand in the columns from `index` on.
-fn endpoint(row: &rusqlite::Row, index: usize) -> Result<Endpoint> {
+pub(super) fn endpoint(row: &rusqlite::Row, index: usize) -> Result<Endpoint> {
     let (addr, mac) = (row.get_ref(index)?.as_str()?, row.get_ref(index + 1)?.as_str()?);
     let parse = || -> Result<Endpoint, String> {
-        Ok(Endpoint { end: addr.parse()?, mac: if mac.is_empty() { None } else { Some(mac.parse()?) } })
+        let end = match addr {
+            FORGOTTEN | UNLISTED => End::Other,
+            addr => addr.parse()?,
+        };
+        Ok(Endpoint { end, mac: if mac.is_empty() { None } else { Some(mac.parse()?) } })
     };
-    parse().map_err(|error| anyhow!("it is damaged: {error}"))
+    Ok(parse().map_err(Damage)?)
 }

@@ -24,13 +24,13 @@ use super::{Status, place, say};
 use crate::capture::{Filter, History, Source};
 use crate::cli::{Counting, Serve};
 use crate::frame::{Frame, LinkType};
-use crate::metrics::{self, Board};
+use crate::metrics::{self, Board, Listing};
 use crate::store::Writer;
 use crate::time::Timestamp;
 use crate::web::{self, Limits, Response};
 use control::{Control, Shared, lock};
 use feed::Feed;
-use keeper::{Keeper, Message, Progress};
+use keeper::{HandOver, Keeper, Progress};
 
 /// A scrape that comes sooner after a commit is answered with it.
 const FRESH: Duration = Duration::from_secs(1);
@@ -70,18 +70,19 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
     };
 
-    let board = Arc::new(Mutex::new(Board::default()));
+    let listing = Listing::new(args.metrics_max_addresses, args.metrics_idle.as_seconds());
+    let board = Arc::new(Mutex::new(Board::new(listing)));
     let control = Shared::new(Control::default());
     // Until there is a feed, there is nothing to wait for.
     let (progress, seen) = watch::channel(Progress { ticket: u64::MAX, at: None });
-    let (sender, messages) = mpsc::sync_channel(KEEPER_QUEUE);
-    let keeper = Keeper::new(writer, Arc::clone(&board), progress)?;
+    let (sender, hand_overs) = mpsc::sync_channel(KEEPER_QUEUE);
+    let keeper = Keeper::new(writer, Arc::clone(&board), Shared::clone(&control), progress)?;
     log::info(&format!("serving http://{}/metrics", listener.local_addr()?));
     let alarm = Arc::new(Notify::new());
     let guard = Guard(Arc::clone(&alarm));
     let keeper = thread::Builder::new().name("keeper".to_owned()).spawn(move || {
         let _guard = guard;
-        keeper.run(&messages)
+        keeper.run(&hand_overs)
     })?;
 
     let mut feeds = Feeds::new(args.counting, &control, sender, &alarm);
@@ -189,14 +190,14 @@ struct Feeds {
     counting: Arc<Counting>,
     seed: u64,
     control: Shared,
-    keeper: SyncSender<Message>,
+    keeper: SyncSender<HandOver>,
     /// Sounded when something fails that nothing can be done about.
     alarm: Arc<Notify>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Feeds {
-    fn new(counting: Counting, control: &Shared, keeper: SyncSender<Message>, alarm: &Arc<Notify>) -> Self {
+    fn new(counting: Counting, control: &Shared, keeper: SyncSender<HandOver>, alarm: &Arc<Notify>) -> Self {
         // A random key: no client can tell which packets would look like copies of each other.
         let seed = RandomState::new().build_hasher().finish();
         let (control, alarm) = (Shared::clone(control), Arc::clone(alarm));
@@ -264,7 +265,9 @@ impl Scrapes {
             // Late or not, what is committed is shown.
             tokio::time::timeout(SCRAPE_WAIT, progress.wait_for(|progress| progress.ticket >= wanted)).await.ok();
         }
-        lock(&self.board).render()
+        let mut board = lock(&self.board);
+        self.control.show(&mut board);
+        board.render(self.control.uptime())
     }
 }
 
@@ -275,7 +278,7 @@ async fn answer(scrapes: Arc<Scrapes>, path: String) -> Response {
         }
         "/" => Response { status: 200, content_type: "text/html; charset=utf-8", body: web::page().into_bytes() },
         "/-/healthy" => Response::text(200, "ztmon is running"),
-        "/-/ready" if lock(&scrapes.board).store_up => Response::text(200, "ztmon is ready"),
+        "/-/ready" if scrapes.control.store.is_up() => Response::text(200, "ztmon is ready"),
         "/-/ready" => Response::text(503, "the database cannot be written"),
         _ => Response::text(404, "not found; there are /, /metrics, /-/healthy and /-/ready"),
     }
