@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
 
 use crate::meter::{Cidr, Limits, Scope, Settings, Tee};
 use crate::packet::Mac;
@@ -39,6 +39,9 @@ pub enum Command {
     Report(Report),
     /// Print the flow rule that sends copies to the observer
     Rules(Rules),
+    /// Look after the database: check, repair, forget
+    #[command(subcommand)]
+    Db(Db),
 }
 
 /// What counts, and what is a copy.
@@ -224,6 +227,64 @@ pub struct Rules {
     pub format: rules::Format,
 }
 
+/// `ztmon db`.
+#[derive(Debug, Subcommand)]
+pub enum Db {
+    /// Read all of the database and verify it; also while serve runs
+    #[command(after_help = "Exit status: 0 it is sound; 2 it is damaged, or cannot be read.")]
+    Check {
+        /// Database file [default: $ZTMON_DB, else /var/lib/ztmon/ztmon.db if it exists, else ./ztmon.db]
+        #[arg(long, value_name = "FILE")]
+        db: Option<PathBuf>,
+    },
+    /// Save what is sound of a damaged database into a new file; the old one stays as it is
+    #[command(after_help = "Examples:
+  ztmon db repair --db /var/lib/ztmon/ztmon.db
+  ztmon db repair --db ztmon.db --output sound.db
+
+Exit status: 0 nothing was lost; 1 something was; 2 nothing could be saved.")]
+    Repair {
+        /// Database file [default: $ZTMON_DB, else /var/lib/ztmon/ztmon.db if it exists, else ./ztmon.db]
+        #[arg(long, value_name = "FILE")]
+        db: Option<PathBuf>,
+        /// The new file [default: the old one's name and '.repaired']
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Fold clients that nobody needs to tell apart into 'other'; stop serve first
+    Forget(Forget),
+}
+
+/// `ztmon db forget`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ztmon db forget --addr 10.9.0.0/16 --less-than 10kB --dry-run   what spoofed addresses left behind
+  ztmon db forget --last-seen-before 2025-01-01                   clients that are long gone
+
+What is forgotten keeps its bytes in every report, as those of 'other'. On /metrics its counters disappear.
+Exit status: 0 all well; 2 nothing could be done.")]
+#[command(group = ArgGroup::new("which").required(true).multiple(true))]
+pub struct Forget {
+    /// Database file [default: $ZTMON_DB, else /var/lib/ztmon/ztmon.db if it exists, else ./ztmon.db]
+    #[arg(long, value_name = "FILE")]
+    pub db: Option<PathBuf>,
+    /// Only addresses in this range; repeatable
+    #[arg(long, value_name = "CIDR", group = "which")]
+    pub addr: Vec<Cidr>,
+    /// Only clients whose last packet came before this time
+    #[arg(long, value_name = "TIME", group = "which")]
+    pub last_seen_before: Option<String>,
+    /// Only clients that moved less in all, sent and received: 500, 10kB, 5MB, 1GB
+    #[arg(long, value_name = "BYTES", group = "which", value_parser = bytes)]
+    pub less_than: Option<u64>,
+    /// Time zone in which dates are read (IANA name) [default: the system's]
+    #[arg(long, value_name = "ZONE")]
+    pub tz: Option<String>,
+    /// Only say what would be forgotten
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 /// The origins of traffic to be reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origins {
@@ -277,6 +338,7 @@ fn with_two_dashes(arguments: Vec<OsString>) -> Vec<OsString> {
     let command = Cli::command();
     let flags: Vec<String> = command
         .get_subcommands()
+        .flat_map(|verb| verb.get_subcommands().chain([verb]))
         .flat_map(|verb| verb.get_arguments())
         .filter_map(|argument| argument.get_long().map(str::to_owned))
         .chain(["help".to_owned(), "version".to_owned()])
@@ -377,14 +439,22 @@ fn span(text: &str) -> Option<Span> {
         ("s", SECOND),
         ("", SECOND),
     ];
-    let (number, unit) =
-        UNITS.iter().find_map(|(name, unit)| text.strip_suffix(name).map(|number| (number, *unit)))?;
+    let (number, unit) = UNITS.iter().find_map(|(name, unit)| text.strip_suffix(name).map(|number| (number, *unit)))?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let digits = |text: &str| !text.is_empty() && text.len() <= 9 && text.bytes().all(|c| c.is_ascii_digit());
     if !digits(whole) || (number.contains('.') && !digits(fraction)) {
         return None;
     }
     Some(Span(format!("{whole}{fraction}").parse::<i128>().ok()? * unit / 10_i128.pow(fraction.len() as u32)))
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let units = [("kB", 1000), ("MB", 1_000_000), ("GB", 1_000_000_000), ("TB", 1_000_000_000_000), ("", 1)];
+    let found = units.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)));
+    found
+        .filter(|(number, _)| number.bytes().all(|c| c.is_ascii_digit()))
+        .and_then(|(number, unit)| number.parse::<u64>().ok()?.checked_mul(unit))
+        .ok_or_else(|| "give a number of bytes, like 500, 10kB, 5MB or 1GB".to_owned())
 }
 
 fn speed(text: &str) -> Result<Speed, String> {
@@ -471,6 +541,12 @@ mod tests {
         assert_eq!(idle("30d"), Ok(Span::seconds(30 * 86_400)));
         assert_eq!(idle("12h"), Ok(Span::seconds(12 * 3600)));
         assert!(idle("0").is_err() && idle("999ms").is_err() && idle("1w").is_err());
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!((bytes("500"), bytes("10kB"), bytes("2GB")), (Ok(500), Ok(10_000), Ok(2_000_000_000)));
+        assert!(["", "kB", "-1", "+1", "1.5MB", "1MiB", "99999999TB"].iter().all(|bad| bytes(bad).is_err()));
     }
 
     #[test]

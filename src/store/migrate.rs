@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use rusqlite::Connection;
 
 use super::add::Usage;
-use super::table::{Seal, TABLES, USAGE_COLUMNS};
 use super::explain;
+use super::table::{Seal, TABLES, USAGE_COLUMNS};
 
 /// The SQL of a step, and what else has to be done.
 type Migration = (&'static str, fn(&Connection) -> Result<()>);
@@ -59,6 +59,7 @@ pub fn run(conn: &mut Connection, version: u32) -> Result<()> {
 
 /// Gives everything its checksums, as it stands.
 pub fn seal(conn: &Connection) -> Result<()> {
+    conn.execute_batch("UPDATE bucket SET usage_rows = 0, usage_checksum = 0")?;
     let mut usage = conn.prepare(&format!("SELECT bucket, {USAGE_COLUMNS} FROM usage ORDER BY bucket"))?;
     let mut update = conn.prepare("UPDATE bucket SET usage_rows = ?2, usage_checksum = ?3 WHERE id = ?1")?;
     let mut rows = usage.query([])?;

@@ -17,8 +17,10 @@
 //! nobody but SQLite opens the database, except for the writer's lock, which is closed after SQLite is.
 
 mod add;
+mod forget;
 mod migrate;
 mod read;
+mod repair;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -35,7 +37,9 @@ use crate::traffic::{End, Seen, Totals};
 use table::Damage;
 
 pub use add::Source;
+pub use forget::Forgotten;
 pub use read::Reader;
+pub use repair::{Repaired, repair};
 pub use write::Writer;
 
 /// A network in one database. Void if it came from a transaction that was rolled back.
@@ -191,7 +195,9 @@ fn blame(path: &Path, doing: &str, error: anyhow::Error) -> anyhow::Error {
             }
     });
     if !damage {
-        return error.context(format!("{doing} {path}"));
+        // What the caller of a reader said, or is to be told of its own request, needs no more words.
+        let ours = error.chain().any(|cause| cause.is::<Error>() || cause.is::<std::io::Error>());
+        return if ours { error.context(format!("{doing} {path}")) } else { error };
     }
     anyhow!(
         "{path} is damaged: {error:#}; save what is sound into a new file (ztmon db repair --db {path}) or give another --db"

@@ -9,7 +9,7 @@ use anyhow::{Result, bail, ensure};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::add::{FORGOTTEN, UNLISTED, Usage};
-use super::table::{BUCKET, Damage, ENDPOINT, NETWORK, PAIR, Seal, USAGE_COLUMNS};
+use super::table::{BUCKET, Damage, ENDPOINT, IMPORT, NETWORK, PAIR, Seal, TOTAL, USAGE_COLUMNS};
 use super::{blame, explain, migrate, resolve, time_at, wal};
 use crate::time::{Bucket, Timestamp};
 use crate::traffic::{Counts, End, Endpoint, Origin, Row, Seen};
@@ -64,42 +64,20 @@ impl Reader {
         &self,
         origin: Option<Origin>,
         range: Range<Option<i64>>,
-        mut each: impl FnMut(&str, Bucket, Row) -> Result<()>,
+        each: impl FnMut(&str, Bucket, Row) -> Result<()>,
     ) -> Result<()> {
-        let reading = |error| blame(&self.path, "cannot read", error);
-        let now = self.conn.unchecked_transaction().map_err(|error| reading(error.into()))?;
-        let names = Names::read(&now).map_err(reading)?;
-        let mut buckets = Vec::new();
-        let mut cut = Ok(());
-        let mut note = |row: &rusqlite::Row| {
-            let kept = KeptBucket::read(row)?;
-            if origin.is_none_or(|origin| origin as i64 == kept.origin) {
-                match is_within(kept.bucket, &range) {
-                    Ok(true) => buckets.push(kept),
-                    Ok(false) => (),
-                    Err(error) => cut = Err(error),
-                }
-            }
-            Ok(())
-        };
-        BUCKET.scan(&now, &mut note).map_err(reading)?;
-        cut?;
-        buckets.sort_unstable_by_key(|kept| (kept.bucket, kept.origin, kept.network));
-        let sql = format!("SELECT {USAGE_COLUMNS} FROM usage WHERE bucket = ?1 ORDER BY pair");
-        let mut statement = now.prepare(&sql).map_err(|error| reading(error.into()))?;
-        for kept in &buckets {
-            let network = names.network(kept.network).map_err(reading)?;
-            let mut rows = statement.query([kept.id]).map_err(|error| reading(error.into()))?;
-            let mut found = Seal { rows: 0, checksum: 0 };
-            while let Some(row) = rows.next().map_err(|error| reading(error.into()))? {
-                let (checksum, row) = names.usage(row, kept.bucket).map_err(reading)?;
-                found = found.plus(1, checksum);
-                each(network, kept.bucket, row)?;
-            }
-            if found != kept.usage {
-                return Err(reading(Damage(format!("the usage from {} on is not what was written", Timestamp::new(kept.bucket.start, 0))).into()));
-            }
-        }
+        let now = self.conn.unchecked_transaction()?;
+        rows(&now, origin, range, each).map_err(|error| blame(&self.path, "cannot read", error))?;
+        self.check_unwritten()
+    }
+
+    /// Reads everything and verifies it.
+    ///
+    /// # Errors
+    /// If it cannot be read or is damaged.
+    pub fn check(&self) -> Result<()> {
+        let now = self.conn.unchecked_transaction()?;
+        verify(&now).map_err(|error| blame(&self.path, "cannot read", error))?;
         self.check_unwritten()
     }
 
@@ -138,6 +116,55 @@ fn immutable_uri(path: &Path) -> String {
         }
     }
     uri + "?immutable=1"
+}
+
+/// Reads everything and verifies it, by ztmon's checksums and by SQLite's rules.
+pub(super) fn verify(conn: &Connection) -> Result<()> {
+    rows(conn, None, None..None, |_, _, _| Ok(()))?;
+    for table in [&TOTAL, &IMPORT] {
+        table.scan(conn, |_| Ok(()))?;
+    }
+    // Rows of usage without a bucket would show nowhere.
+    let astray = "SELECT count(*) FROM usage WHERE bucket NOT IN (SELECT id FROM bucket)";
+    ensure!(conn.query_row(astray, [], |row| row.get::<_, i64>(0))? == 0, Damage("usage without a bucket".to_owned()));
+    let says: String = conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    ensure!(says == "ok", Damage(says.replace('\n', " ")));
+    Ok(())
+}
+
+/// [`Reader::rows`] of a connection with a transaction open.
+fn rows(
+    conn: &Connection,
+    origin: Option<Origin>,
+    range: Range<Option<i64>>,
+    mut each: impl FnMut(&str, Bucket, Row) -> Result<()>,
+) -> Result<()> {
+    let names = Names::read(conn)?;
+    let mut buckets = Vec::new();
+    BUCKET.scan(conn, |row| {
+        let kept = KeptBucket::read(row)?;
+        if origin.is_none_or(|origin| origin as i64 == kept.origin) && is_within(kept.bucket, &range)? {
+            buckets.push(kept);
+        }
+        Ok(())
+    })?;
+    buckets.sort_unstable_by_key(|kept| (kept.bucket, kept.origin, kept.network));
+    let mut statement = conn.prepare(&format!("SELECT {USAGE_COLUMNS} FROM usage WHERE bucket = ?1 ORDER BY pair"))?;
+    for kept in &buckets {
+        let network = names.network(kept.network)?;
+        let mut rows = statement.query([kept.id])?;
+        let mut found = Seal { rows: 0, checksum: 0 };
+        while let Some(row) = rows.next()? {
+            let (checksum, row) = names.usage(row, kept.bucket)?;
+            found = found.plus(1, checksum);
+            each(network, kept.bucket, row)?;
+        }
+        if found != kept.usage {
+            let from = Timestamp::new(kept.bucket.start, 0);
+            bail!(Damage(format!("the usage from {from} on is not what was written")));
+        }
+    }
+    Ok(())
 }
 
 /// A bucket's row.
@@ -216,7 +243,8 @@ impl Names {
         let &(src, dst) = self.pairs.get(&pair).ok_or_else(|| Damage(format!("pair {pair} has no row")))?;
         let end = |id| self.endpoints.get(&id).ok_or_else(|| Damage(format!("endpoint {id} has no row")));
         let count = |value: i64| u64::try_from(value).map_err(|_| Damage(format!("it holds a count of {value}")));
-        let counts = Counts { bytes: count(usage.bytes)?, packets: count(usage.packets)?, copies: count(usage.copies)? };
+        let counts =
+            Counts { bytes: count(usage.bytes)?, packets: count(usage.packets)?, copies: count(usage.copies)? };
         let seen = Seen { first: time_at(bucket, usage.first), last: time_at(bucket, usage.last) };
         Ok((usage.checksum(pair), Row { src: *end(src)?, dst: *end(dst)?, counts, seen }))
     }

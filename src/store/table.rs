@@ -243,12 +243,6 @@ impl<'c> Puts<'c> {
         Ok(())
     }
 
-    /// Takes note of a row that was deleted, by its checksum.
-    pub(super) fn deleted(&mut self, checksum: i64) {
-        self.seal = self.seal.plus(-1, checksum.wrapping_neg());
-        self.changed = true;
-    }
-
     /// The number for a new row of a table with an id.
     pub(super) fn next_id(&self) -> Result<i64> {
         let sql = format!("SELECT coalesce(max(id), 0) + 1 FROM {}", self.table.name);

@@ -8,6 +8,7 @@ use super::*;
 use crate::traffic::{Counts, Delta, DeltaRow, Directory, End, Endpoint, Origin, Row, Totals};
 
 mod access;
+mod damage;
 mod sums;
 
 /// A directory of its own and a database to be in it.
@@ -117,7 +118,8 @@ fn added_twice_sums_up() {
         counts: counts(packets),
         seen: Seen { first: at(first), last: at(last) },
     };
-    let (early, late) = (("n".to_owned(), five_minutes(0), row(2, 299, 299)), ("n".to_owned(), five_minutes(300), row(4, 305, 310)));
+    let (early, late) =
+        (("n".to_owned(), five_minutes(0), row(2, 299, 299)), ("n".to_owned(), five_minutes(300), row(4, 305, 310)));
     assert_eq!(read(&db, None, None..None), [early.clone(), late.clone()]);
     assert_eq!(read(&db, Some(Origin::Live), Some(0)..Some(300)), [early]);
     assert_eq!(read(&db, None, Some(300)..None), [late]);
@@ -334,6 +336,9 @@ fn a_network_is_known_by_its_name_or_its_device() {
     assert_eq!(writer.network(A, "").unwrap(), unknown);
     assert_eq!(writer.network("", "").unwrap(), none);
     drop(writer);
-    assert_eq!(ask(&db, "SELECT group_concat(name) = ',8056c2e21c000001,8056c2e21c000002' FROM network ORDER BY id"), 1);
+    assert_eq!(
+        ask(&db, "SELECT group_concat(name) = ',8056c2e21c000001,8056c2e21c000002' FROM network ORDER BY id"),
+        1
+    );
     assert_eq!(ask(&db, "SELECT count(*) FROM network WHERE device = 'eth1' AND name = '8056c2e21c000002'"), 1);
 }

@@ -26,7 +26,7 @@ const SAFE_SQLITE: i32 = 3_051_003;
 #[derive(Debug)]
 pub struct Writer {
     pub(super) conn: Connection,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// Whether a transaction is open and may be committed.
     open: bool,
     /// Changes whenever row ids that were handed out may be void; never the same in two writers.
@@ -270,7 +270,7 @@ impl Writer {
     }
 
     /// After an error nothing of the transaction must be committed. Should the rollback fail too, `begin` tries again.
-    fn or_roll_back(&mut self, result: Result<()>) -> Result<()> {
+    pub(super) fn or_roll_back<T>(&mut self, result: Result<T>) -> Result<T> {
         result.inspect_err(|_| drop(self.rollback()))
     }
 
@@ -289,7 +289,7 @@ fn next_epoch() -> u64 {
 }
 
 /// Opens the file, creates it if it is missing, and locks it until it is closed. Says whether it was created.
-fn lock(path: &Path) -> Result<(File, bool)> {
+pub(super) fn lock(path: &Path) -> Result<(File, bool)> {
     loop {
         let open =
             |new: bool| File::options().read(true).write(true).create(true).truncate(false).create_new(new).open(path);

@@ -81,8 +81,7 @@ impl Keeper {
         progress: watch::Sender<Progress>,
     ) -> anyhow::Result<Self> {
         let networks = BTreeMap::new();
-        let mut keeper =
-            Keeper { writer, feeds: BTreeMap::new(), networks, board, control, progress, failed_at: None };
+        let mut keeper = Keeper { writer, feeds: BTreeMap::new(), networks, board, control, progress, failed_at: None };
         keeper.load()?;
         Ok(keeper)
     }
