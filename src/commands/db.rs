@@ -65,10 +65,11 @@ fn forget(args: &Forget) -> anyhow::Result<Status> {
         },
         args.dry_run,
     )?;
-    if addresses > 0 && !args.dry_run {
-        if let Err(error) = writer.shrink() {
-            say(&format!("ztmon: {error:#}; what was forgotten is, the file stays as large as it was"));
-        }
+    if addresses > 0
+        && !args.dry_run
+        && let Err(error) = writer.shrink()
+    {
+        say(&format!("ztmon: {error:#}; they are forgotten, and the file is as large as before"));
     }
     print(&format!(
         "{}: {} {} addresses, which sent {} and received {} bytes\n",

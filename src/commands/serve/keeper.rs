@@ -220,11 +220,11 @@ impl Keeper {
             let name = self.writer.network_name(id)?;
             let Board { networks, .. } = &mut *lock(&self.board);
             // What was shown under another name, the device's, is the network's now.
-            if let Some(before) = self.networks.insert(id, name.clone()).filter(|before| *before != name) {
-                if let Some(at) = networks.iter().position(|network| network.name == before) {
-                    let known = networks.remove(at);
-                    network(networks, &name).clients = known.clients;
-                }
+            if let Some(before) = self.networks.insert(id, name.clone()).filter(|before| *before != name)
+                && let Some(at) = networks.iter().position(|network| network.name == before)
+            {
+                let known = networks.remove(at);
+                network(networks, &name).clients = known.clients;
             }
             // All that the database had was put on the board at the start.
             network(networks, &name).clients.loaded = true;

@@ -4,8 +4,14 @@ use twox_hash::XxHash3_64;
 
 use super::*;
 
+/// A network's row of a bucket.
+type Kept = (String, Bucket, Row);
+
+/// The usage, and the totals of what was captured live.
+type Shown = (Vec<Kept>, Vec<(End, Totals)>);
+
 /// Everything that a report or `/metrics` could show of a database; none if it is refused.
-fn shown(path: &Path) -> Option<(Vec<(String, Bucket, Row)>, Vec<(End, Totals)>)> {
+fn shown(path: &Path) -> Option<Shown> {
     let mut rows = Vec::new();
     let reader = Reader::open(path).ok()?;
     reader
@@ -162,11 +168,11 @@ fn repair_saves_what_is_sound_and_keeps_the_old_file() {
     assert_eq!(lost, ["1 of 6 rows of endpoint", "1 of 10 rows of total", of_time]);
     Reader::open(&sound).unwrap().check().unwrap();
     let after = read(&sound, None, None..None);
-    let bytes = |rows: &[(String, Bucket, Row)]| rows.iter().map(|(.., row)| row.counts.bytes).sum::<u64>();
+    let bytes = |rows: &[Kept]| rows.iter().map(|(.., row)| row.counts.bytes).sum::<u64>();
     let lost: Vec<_> = before.iter().filter(|(_, bucket, _)| bucket.start == 1200).cloned().collect();
     assert_eq!(bytes(&after), bytes(&before) - bytes(&lost));
     // What had the lost address is other now; the rest is as it was.
-    let of = |rows: &[(String, Bucket, Row)], end| {
+    let of = |rows: &[Kept], end| {
         rows.iter()
             .filter(|(_, bucket, row)| row.src.end == end && bucket.start != 1200)
             .map(|(.., row)| row.counts.bytes)
@@ -221,7 +227,7 @@ fn forgotten_clients_are_other_in_reports_and_gone_from_the_counters() {
     assert_eq!(ask(&db, "SELECT count(*) FROM pragma_foreign_key_check"), 0);
     Reader::open(&db).unwrap().check().unwrap();
     let after = read(&db, None, None..None);
-    let sums = |rows: &[(String, Bucket, Row)], old: End, new: End| {
+    let sums = |rows: &[Kept], old: End, new: End| {
         let mut sums = std::collections::BTreeMap::<_, Counts>::new();
         for (network, bucket, row) in rows {
             let end = |end| if end == old { new } else { end };

@@ -1,17 +1,19 @@
 //! Flags and help: strings become values here. Nothing acts.
 
+mod values;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
 
 use crate::meter::{Cidr, Limits, Scope, Settings, Tee};
 use crate::packet::Mac;
 use crate::report::{By, Format, Sort};
-use crate::time::{SECOND, Span};
+use crate::time::Span;
 use crate::traffic::Origin;
 use crate::zerotier::{NodeId, rules};
+use values::{by, bytes, format, idle, limit, origin, rules_format, sides, sort, speed, tee, window};
 
 /// Counts what every client of a ZeroTier network sends and receives, from one observer's tee'd packets.
 #[derive(Debug, Parser)]
@@ -375,96 +377,6 @@ fn try_serve(arguments: &[OsString]) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-fn one_of<T: Copy + Send + Sync + 'static>(values: &'static [(&'static str, T)]) -> impl TypedValueParser<Value = T> {
-    PossibleValuesParser::new(values.iter().map(|(name, _)| *name))
-        .try_map(|name| values.iter().find(|(known, _)| *known == name).map(|&(_, value)| value).ok_or("unknown"))
-}
-
-/// Endpoints and pairs are numbered in 32 bits, a few to each address and pair.
-fn limit() -> impl TypedValueParser<Value = u32> {
-    clap::value_parser!(u32).range(..=1 << 28)
-}
-
-fn tee() -> impl TypedValueParser<Value = Tee> {
-    one_of(&[("both", Tee::Both), ("one", Tee::One), ("none", Tee::None)])
-}
-
-fn by() -> impl TypedValueParser<Value = By> {
-    one_of(&[("address", By::Address), ("pair", By::Pair)])
-}
-
-fn sort() -> impl TypedValueParser<Value = Sort> {
-    one_of(&[("total", Sort::Total), ("sent", Sort::Sent), ("received", Sort::Received), ("addr", Sort::Addr)])
-}
-
-fn format() -> impl TypedValueParser<Value = Format> {
-    one_of(&[("table", Format::Table), ("csv", Format::Csv), ("json", Format::Json)])
-}
-
-fn origin() -> impl TypedValueParser<Value = Origins> {
-    one_of(&[("live", Origins::Only(Origin::Live)), ("import", Origins::Only(Origin::Import)), ("all", Origins::All)])
-}
-
-fn sides() -> impl TypedValueParser<Value = rules::Sides> {
-    use rules::Sides;
-    one_of(&[("both", Sides::Both), ("sender", Sides::Sender), ("receiver", Sides::Receiver)])
-}
-
-fn rules_format() -> impl TypedValueParser<Value = rules::Format> {
-    one_of(&[("text", rules::Format::Text), ("json", rules::Format::Json)])
-}
-
-/// The longest pairing window: its packets have to be remembered.
-const MAX_WINDOW: Span = Span::seconds(3600);
-
-fn window(text: &str) -> Result<Span, String> {
-    let wrong = "give a time up to an hour, like 2s, 500ms or 1m";
-    span(text).filter(|span| *span <= MAX_WINDOW).ok_or_else(|| wrong.to_owned())
-}
-
-fn idle(text: &str) -> Result<Span, String> {
-    let wrong = "give a time of at least a second, like 30d, 12h, 90m or 30s";
-    span(text).filter(|span| *span >= Span::seconds(1)).ok_or_else(|| wrong.to_owned())
-}
-
-/// A number with a unit, exactly; seconds without one.
-fn span(text: &str) -> Option<Span> {
-    const UNITS: [(&str, i128); 8] = [
-        ("ms", SECOND / 1000),
-        ("us", 1000),
-        ("ns", 1),
-        ("d", 86_400 * SECOND),
-        ("h", 3600 * SECOND),
-        ("m", 60 * SECOND),
-        ("s", SECOND),
-        ("", SECOND),
-    ];
-    let (number, unit) = UNITS.iter().find_map(|(name, unit)| text.strip_suffix(name).map(|number| (number, *unit)))?;
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let digits = |text: &str| !text.is_empty() && text.len() <= 9 && text.bytes().all(|c| c.is_ascii_digit());
-    if !digits(whole) || (number.contains('.') && !digits(fraction)) {
-        return None;
-    }
-    Some(Span(format!("{whole}{fraction}").parse::<i128>().ok()? * unit / 10_i128.pow(fraction.len() as u32)))
-}
-
-fn bytes(text: &str) -> Result<u64, String> {
-    let units = [("kB", 1000), ("MB", 1_000_000), ("GB", 1_000_000_000), ("TB", 1_000_000_000_000), ("", 1)];
-    let found = units.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)));
-    found
-        .filter(|(number, _)| number.bytes().all(|c| c.is_ascii_digit()))
-        .and_then(|(number, unit)| number.parse::<u64>().ok()?.checked_mul(unit))
-        .ok_or_else(|| "give a number of bytes, like 500, 10kB, 5MB or 1GB".to_owned())
-}
-
-fn speed(text: &str) -> Result<Speed, String> {
-    match text.parse::<f64>() {
-        _ if text == "max" => Ok(Speed::Max),
-        Ok(times) if times.is_finite() && times > 0.0 => Ok(Speed::Times(times)),
-        _ => Err("give a number above 0, like 1 or 60, or 'max'".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -521,38 +433,5 @@ mod tests {
             line("ztmon replay --forma csv x"),
             "unexpected argument '--forma' found; a similar argument exists: '--format' (see --help)"
         );
-    }
-
-    #[test]
-    fn windows_are_exact() {
-        assert_eq!(window("2s"), Ok(Span::seconds(2)));
-        assert_eq!(window("2"), Ok(Span::seconds(2)));
-        assert_eq!(window("500ms"), Ok(Span(500_000_000)));
-        assert_eq!(window("1.5s"), Ok(Span(1_500_000_000)));
-        assert_eq!(window("0.000000001s"), Ok(Span(1)));
-        assert_eq!(window("60m"), Ok(MAX_WINDOW));
-        for bad in ["", "s", "-1s", "1e3s", "2 s", "1.s", ".5s", "61m", "99999999999s"] {
-            assert!(window(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn idle_times_have_longer_units() {
-        assert_eq!(idle("30d"), Ok(Span::seconds(30 * 86_400)));
-        assert_eq!(idle("12h"), Ok(Span::seconds(12 * 3600)));
-        assert!(idle("0").is_err() && idle("999ms").is_err() && idle("1w").is_err());
-    }
-
-    #[test]
-    fn sizes() {
-        assert_eq!((bytes("500"), bytes("10kB"), bytes("2GB")), (Ok(500), Ok(10_000), Ok(2_000_000_000)));
-        assert!(["", "kB", "-1", "+1", "1.5MB", "1MiB", "99999999TB"].iter().all(|bad| bytes(bad).is_err()));
-    }
-
-    #[test]
-    fn speeds() {
-        assert_eq!(speed("max"), Ok(Speed::Max));
-        assert_eq!(speed("60"), Ok(Speed::Times(60.0)));
-        assert!(speed("0").is_err() && speed("inf").is_err() && speed("fast").is_err());
     }
 }
