@@ -294,10 +294,20 @@ impl Directory {
         self.pairs.extend_from_slice(&delta.pairs);
     }
 
+    /// An endpoint, by its number.
+    pub fn endpoint(&self, endpoint: u32) -> Endpoint {
+        self.endpoints[endpoint as usize]
+    }
+
+    /// The numbers of a pair's source and destination, by the pair's.
+    pub fn ends(&self, pair: u32) -> (u32, u32) {
+        self.pairs[pair as usize]
+    }
+
     /// Source and destination of a pair, by its number.
     pub fn pair(&self, pair: u32) -> (Endpoint, Endpoint) {
-        let (src, dst) = self.pairs[pair as usize];
-        (self.endpoints[src as usize], self.endpoints[dst as usize])
+        let (src, dst) = self.ends(pair);
+        (self.endpoint(src), self.endpoint(dst))
     }
 
     /// The bytes of all packets in the rows. One from beyond the limit of pairs has two rows and counts once.

@@ -6,8 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::time::Timestamp;
-use crate::traffic::{DeltaRow, Directory, End, Seen, Totals};
+use crate::traffic::{DeltaRow, Directory, End, Totals};
 
 /// How many clients are shown, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -48,26 +47,44 @@ pub struct Clients {
     ends: BTreeMap<End, Client>,
 }
 
-#[derive(Debug)]
+/// There may be very many, and few that are listed.
+#[derive(Debug, Default)]
 struct Client {
-    /// The address, as the label has it.
-    label: Box<str>,
-    totals: Totals,
-    /// Whether it has a counter of its own. Ends that are no clients always have.
-    listed: bool,
-    /// Whether anything of it is committed.
-    committed: bool,
+    counters: Counters,
     /// When something was last committed for it.
     active: Uptime,
+    /// The address as the label has it, if it has a counter of its own.
+    listed: Option<Box<str>>,
+    /// Whether anything of it is committed.
+    committed: bool,
+}
+
+/// What one end ever moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counters {
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+    pub sent_packets: u64,
+    pub received_packets: u64,
+}
+
+impl Counters {
+    fn add(&mut self, more: &Totals) {
+        self.sent_bytes = self.sent_bytes.saturating_add(more.sent_bytes);
+        self.received_bytes = self.received_bytes.saturating_add(more.received_bytes);
+        self.sent_packets = self.sent_packets.saturating_add(more.sent_packets);
+        self.received_packets = self.received_packets.saturating_add(more.received_packets);
+    }
 }
 
 impl Clients {
     /// Puts a total on the board that the database holds, of an end that was last active at `active`.
     pub fn load(&mut self, listing: &mut Listing, end: End, totals: &Totals, active: Uptime) {
-        let idle = listing.is_idle(active, 0);
-        let listed = !end.is_addr() || (!idle && listing.listed < listing.max);
-        listing.listed += usize::from(listed && end.is_addr());
-        let client = Client { label: end.to_string().into(), totals: *totals, listed, committed: true, active };
+        let mut client = Client { active, committed: true, ..Client::default() };
+        client.counters.add(totals);
+        if end.is_addr() && !listing.is_idle(active, 0) {
+            client.list(listing, end);
+        }
         self.ends.insert(end, client);
     }
 
@@ -86,12 +103,8 @@ impl Clients {
         }
         let mut unlisted: Option<Totals> = None;
         for (end, moved) in moved(rows, directory).filter(|(end, _)| end.is_addr()) {
-            let client = self.ends.entry(end).or_insert_with(|| Client::new(end, moved.seen, now));
-            if !client.listed && listing.listed < listing.max {
-                client.listed = true;
-                listing.listed += 1;
-            }
-            if !client.listed {
+            let client = self.ends.entry(end).or_default();
+            if client.listed.is_none() && !client.list(listing, end) {
                 unlisted.get_or_insert(Totals::none(moved.seen)).add(&moved);
             }
         }
@@ -102,41 +115,42 @@ impl Clients {
     pub fn add(&mut self, rows: &[DeltaRow], directory: &Directory, unlisted: Option<Totals>, now: Uptime) {
         let other = unlisted.map(|unlisted| (End::Other, unlisted));
         for (end, moved) in moved(rows, directory).chain(other) {
-            let client = self.ends.entry(end).or_insert_with(|| Client::new(end, moved.seen, now));
-            client.totals.add(&moved);
-            client.committed = true;
-            client.active = now;
+            let client = self.ends.entry(end).or_default();
+            client.counters.add(&moved);
+            (client.committed, client.active) = (true, now);
         }
     }
 
     /// Takes clients off that have been idle.
     fn sweep(&mut self, listing: &mut Listing, now: Uptime) {
-        for (_, client) in self.ends.iter_mut().filter(|(end, _)| end.is_addr()) {
-            if client.listed && listing.is_idle(client.active, now) {
-                client.listed = false;
+        for client in self.ends.values_mut() {
+            if client.listed.is_some() && listing.is_idle(client.active, now) {
+                client.listed = None;
                 listing.listed -= 1;
             }
         }
     }
 
     /// The clients that are shown, with the addresses as their labels have them.
-    pub(super) fn shown(&self, listing: &Listing, now: Uptime) -> impl Iterator<Item = (&str, &Totals)> {
-        let clients = self.ends.iter().filter(|(end, _)| end.is_addr()).map(|(_, client)| client);
-        let shown = move |client: &&Client| client.listed && client.committed && !listing.is_idle(client.active, now);
-        clients.filter(shown).map(|client| (&*client.label, &client.totals))
+    pub(super) fn shown(&self, listing: &Listing, now: Uptime) -> impl Iterator<Item = (&str, &Counters)> {
+        let shown = move |client: &&Client| client.committed && !listing.is_idle(client.active, now);
+        self.ends.values().filter(shown).filter_map(|client| Some((client.listed.as_deref()?, &client.counters)))
     }
 
     /// What an end that is no client moved.
-    pub(super) fn of(&self, end: End) -> Totals {
-        let none = Totals::none(Seen::at(Timestamp(0)));
-        self.ends.get(&end).map_or(none, |client| client.totals)
+    pub(super) fn of(&self, end: End) -> Counters {
+        self.ends.get(&end).map_or(Counters::default(), |client| client.counters)
     }
 }
 
 impl Client {
-    fn new(end: End, seen: Seen, active: Uptime) -> Self {
-        let label = end.to_string().into();
-        Client { label, totals: Totals::none(seen), listed: !end.is_addr(), committed: false, active }
+    /// Gives it a counter of its own, if there is room. Says whether it has one.
+    fn list(&mut self, listing: &mut Listing, end: End) -> bool {
+        if listing.listed < listing.max {
+            self.listed = Some(end.to_string().into());
+            listing.listed += 1;
+        }
+        self.listed.is_some()
     }
 }
 
@@ -157,8 +171,8 @@ fn moved<'a>(rows: &'a [DeltaRow], directory: &'a Directory) -> impl Iterator<It
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::Bucket;
-    use crate::traffic::{Counts, Delta, Endpoint};
+    use crate::time::{Bucket, Timestamp};
+    use crate::traffic::{Counts, Delta, Endpoint, Seen};
 
     /// Client n sends to client 0: pair n.
     fn directory() -> Directory {

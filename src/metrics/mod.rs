@@ -14,8 +14,9 @@ use prometheus::{Gauge, GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
 use crate::frame::Statistics;
 use crate::meter::Stats;
 use crate::time::Timestamp;
-use crate::traffic::{End, Outcome, Totals};
+use crate::traffic::{End, Outcome};
 
+use clients::Counters;
 pub use clients::{Clients, Listing, Uptime};
 
 /// The content type of the text format.
@@ -70,14 +71,14 @@ pub struct Board {
 }
 
 /// The value of one direction and unit.
-type Column = fn(&Totals) -> u64;
+type Column = fn(&Counters) -> u64;
 
 /// The counters of clients and of other ends: name, what is counted, whose, and the value.
 const COUNTERS: [(&str, &str, &str, Column); 4] = [
-    ("received_bytes", "Bytes of IP packets", "receiver", |totals| totals.received_bytes),
-    ("sent_bytes", "Bytes of IP packets", "sender", |totals| totals.sent_bytes),
-    ("received_packets", "IP packets", "receiver", |totals| totals.received_packets),
-    ("sent_packets", "IP packets", "sender", |totals| totals.sent_packets),
+    ("received_bytes", "Bytes of IP packets", "receiver", |counters| counters.received_bytes),
+    ("sent_bytes", "Bytes of IP packets", "sender", |counters| counters.sent_bytes),
+    ("received_packets", "IP packets", "receiver", |counters| counters.received_packets),
+    ("sent_packets", "IP packets", "sender", |counters| counters.sent_packets),
 ];
 
 /// Who else may be at the end of a packet.
@@ -113,8 +114,8 @@ impl Board {
             writeln!(page, "# HELP {name} {what} whose {role} is the client at addr.\n# TYPE {name} counter")?;
             for network in self.loaded() {
                 let label = self.network_label(network);
-                for (addr, totals) in network.clients.shown(&self.listing, now) {
-                    writeln!(page, "{name}{{addr=\"{addr}\"{label}}} {}", value(totals))?;
+                for (addr, counters) in network.clients.shown(&self.listing, now) {
+                    writeln!(page, "{name}{{addr=\"{addr}\"{label}}} {}", value(counters))?;
                 }
             }
         }
@@ -270,7 +271,7 @@ fn escape(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::traffic::Seen;
+    use crate::traffic::{Seen, Totals};
 
     fn totals(sent_bytes: u64, received_bytes: u64) -> Totals {
         let none = Totals::none(Seen::at(Timestamp(0)));

@@ -1,6 +1,6 @@
 //! From a ledger's numbers to rows: who is which row, and adding to them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 use rusqlite::{Connection, OptionalExtension, Row, Statement, ToSql, params};
@@ -18,30 +18,22 @@ pub(super) const UNLISTED: &str = "unlisted";
 pub(super) const FORGOTTEN: &str = "forgotten";
 
 /// One meter's traffic on its way into a database: remembers which rows the numbers of the meter's [`Directory`]
-/// stand for. It takes 24 bytes a pair and some 70 an endpoint.
+/// stand for. It takes 8 bytes a pair and an endpoint.
 #[derive(Debug)]
 pub struct Source {
     network: NetworkId,
     origin: Origin,
     /// The writer's epoch in which the rest was found.
     epoch: u64,
-    endpoints: HashMap<Endpoint, i64>,
-    /// By the pair's number.
-    pairs: Vec<Ids>,
-}
-
-/// The row ids of a pair, and of its ends that have totals. 0 is none.
-#[derive(Clone, Copy, Debug, Default)]
-struct Ids {
-    pair: i64,
-    src: i64,
-    dst: i64,
+    /// The ids of the rows, by the numbers in the directory; 0 is none yet.
+    endpoints: Vec<i64>,
+    pairs: Vec<i64>,
 }
 
 impl Source {
     /// The traffic of `network` that one meter counts. Each meter needs its own, as each numbers its pairs itself.
     pub fn new(network: NetworkId, origin: Origin) -> Self {
-        Source { network, origin, epoch: 0, endpoints: HashMap::new(), pairs: Vec::new() }
+        Source { network, origin, epoch: 0, endpoints: Vec::new(), pairs: Vec::new() }
     }
 
     /// Forgets what was found before `epoch`.
@@ -56,30 +48,19 @@ impl Source {
         let mut endpoint = Finder::new(conn, &ENDPOINT)?;
         let mut pair = Finder::new(conn, &PAIR)?;
         let network = self.network.0;
-        let mut endpoint_id = |endpoints: &mut HashMap<Endpoint, i64>, who: Endpoint| -> Result<i64> {
-            if let Some(&id) = endpoints.get(&who) {
-                return Ok(id);
-            }
-            let mac = who.mac.map(|mac| mac.to_string()).unwrap_or_default();
-            let id = endpoint.id(&[&network, &who.end.to_string(), &mac])?;
-            endpoints.insert(who, id);
-            Ok(id)
-        };
         for row in rows {
-            let number = row.pair as usize;
-            if self.pairs.len() <= number {
-                self.pairs.resize(number + 1, Ids::default());
-            }
-            if self.pairs[number].pair == 0 {
-                let (src, dst) = directory.pair(row.pair);
-                let src_id = endpoint_id(&mut self.endpoints, src)?;
-                let dst_id = endpoint_id(&mut self.endpoints, dst)?;
-                let with_total = |who: Endpoint, id| if who.end == End::Beyond { 0 } else { id };
-                self.pairs[number] = Ids {
-                    pair: pair.id(&[&src_id, &dst_id])?,
-                    src: with_total(src, src_id),
-                    dst: with_total(dst, dst_id),
-                };
+            let known = slot(&mut self.pairs, row.pair);
+            if *known == 0 {
+                let (src, dst) = directory.ends(row.pair);
+                for number in [src, dst] {
+                    let id = slot(&mut self.endpoints, number);
+                    if *id == 0 {
+                        let Endpoint { end, mac } = directory.endpoint(number);
+                        let mac = mac.map(|mac| mac.to_string()).unwrap_or_default();
+                        *id = endpoint.id(&[&network, &end.to_string(), &mac])?;
+                    }
+                }
+                *known = pair.id(&[&self.endpoints[src as usize], &self.endpoints[dst as usize]])?;
             }
         }
         endpoint.puts.seal()?;
@@ -90,7 +71,7 @@ impl Source {
     pub(super) fn add_usage(&self, conn: &Connection, rows: &[DeltaRow]) -> Result<()> {
         // In the order of the key, each page is visited once.
         let mut keyed: Vec<(Bucket, i64, &DeltaRow)> =
-            rows.iter().map(|row| (row.bucket, self.pairs[row.pair as usize].pair, row)).collect();
+            rows.iter().map(|row| (row.bucket, self.pairs[row.pair as usize], row)).collect();
         keyed.sort_unstable_by_key(|&(bucket, pair, _)| (bucket, pair));
         let mut buckets = Buckets::new(conn)?;
         for rows in keyed.chunk_by(|(one, ..), (other, ..)| one == other) {
@@ -112,15 +93,16 @@ impl Source {
     }
 
     /// Adds to the totals of both ends. The pairs must have been found.
-    pub(super) fn add_totals(&self, conn: &Connection, rows: &[DeltaRow]) -> Result<()> {
+    pub(super) fn add_totals(&self, conn: &Connection, directory: &Directory, rows: &[DeltaRow]) -> Result<()> {
         let mut sums: BTreeMap<i64, Totals> = BTreeMap::new();
-        let mut sum = |endpoint: i64, more: Totals| {
-            if endpoint != 0 {
-                sums.entry(endpoint).and_modify(|sum| sum.add(&more)).or_insert(more);
+        let mut sum = |endpoint: u32, more: Totals| {
+            if directory.endpoint(endpoint).end != End::Beyond {
+                let id = self.endpoints[endpoint as usize];
+                sums.entry(id).and_modify(|sum| sum.add(&more)).or_insert(more);
             }
         };
         for row in rows {
-            let Ids { src, dst, .. } = self.pairs[row.pair as usize];
+            let (src, dst) = directory.ends(row.pair);
             let none = Totals::none(row.seen);
             sum(src, Totals { sent_bytes: row.counts.bytes, sent_packets: row.counts.packets, ..none });
             sum(dst, Totals { received_bytes: row.counts.bytes, received_packets: row.counts.packets, ..none });
@@ -135,6 +117,15 @@ impl Source {
         endpoint.puts.seal()?;
         add_totals(conn, self.origin, [(id, more)])
     }
+}
+
+/// The place for a number.
+fn slot(ids: &mut Vec<i64>, number: u32) -> &mut i64 {
+    let number = number as usize;
+    if ids.len() <= number {
+        ids.resize(number + 1, 0);
+    }
+    &mut ids[number]
 }
 
 /// Adds to the totals of endpoints, given by their ids.

@@ -197,7 +197,7 @@ impl Writer {
         let added = source
             .find_pairs(&self.conn, directory, rows)
             .and_then(|()| source.add_usage(&self.conn, rows))
-            .and_then(|()| source.add_totals(&self.conn, rows))
+            .and_then(|()| source.add_totals(&self.conn, directory, rows))
             .map_err(|error| self.writing(error));
         self.or_roll_back(added)
     }

@@ -22,7 +22,7 @@ use crate::traffic::DeltaRow;
 const COMMIT_EVERY: Duration = Duration::from_secs(30);
 
 /// Rows that are handed over at once, whoever asked: bounds memory, whatever the packets' times are.
-const MAX_ROWS: usize = 1 << 16;
+const MAX_ROWS: usize = 1 << 15;
 
 /// How long to wait for the first copy before saying that there is none, and between two looks at what does not fit.
 const PATIENCE: Duration = Duration::from_secs(60);
