@@ -161,6 +161,9 @@ fn explain(path: &Path, error: rusqlite::Error) -> anyhow::Error {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             anyhow!("another program keeps {path} locked: close it and try again")
         }
+        Some(ErrorCode::SystemIoFailure | ErrorCode::DiskFull) => {
+            anyhow!("cannot open {path}: its disk is full or fails ({error})")
+        }
         _ => blame(path_of, "cannot open", error.into()),
     }
 }

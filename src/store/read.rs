@@ -1,12 +1,14 @@
 //! Looking at the database, whoever else uses it.
 
 use std::collections::HashMap;
+use std::fs::{self, File};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use tempfile::TempDir;
 
 use super::add::{FORGOTTEN, UNLISTED, Usage};
 use super::table::{BUCKET, Damage, ENDPOINT, IMPORT, NETWORK, PAIR, Seal, TOTAL, USAGE_COLUMNS};
@@ -23,6 +25,8 @@ pub struct Reader {
     path: PathBuf,
     /// Opened as a file that nobody writes; see [`Reader::open`].
     immutable: bool,
+    /// Where the copy is that is read, if not in its own place.
+    _copy: Option<TempDir>,
 }
 
 impl Reader {
@@ -32,12 +36,20 @@ impl Reader {
     /// If there is none, it is not ztmon's, another version of ztmon has to read it, or it may not be read.
     pub fn open(path: &Path) -> Result<Reader> {
         let path = resolve(path)?;
+        let mut copy_of = None;
         let (conn, immutable) = match connect(&path, false) {
             Ok(conn) => (conn, false),
             // To read a database in WAL mode SQLite wants files beside it. Where it cannot make them, one that was
             // cleanly closed can be read without. With a -wal that would hide what has been committed to it.
             Err(error) if is_denied(&error) && !wal(&path).try_exists().unwrap_or(true) => {
                 (connect(&path, true).map_err(|_| explain(&path, error))?, true)
+            }
+            // One that was not cleanly closed is read in a copy.
+            Err(error) if is_denied(&error) => {
+                let copied = copy(&path).and_then(|copy| Ok((connect(&copy.path().join(COPY), false)?, copy)));
+                let (conn, kept) = copied.map_err(|_| explain(&path, error))?;
+                copy_of = Some(kept);
+                (conn, false)
             }
             Err(error) => return Err(explain(&path, error)),
         };
@@ -48,7 +60,7 @@ impl Reader {
             "{} was written by an older ztmon: start serve or replay --db on it once",
             path.display()
         );
-        let reader = Reader { conn, path, immutable };
+        let reader = Reader { conn, path, immutable, _copy: copy_of };
         reader.check_unwritten()?;
         Ok(reader)
     }
@@ -102,8 +114,25 @@ fn connect(path: &Path, immutable: bool) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
+/// Whether SQLite failed to open what it wants beside the database: it may not, or the disk is full.
 fn is_denied(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied))
+    use ErrorCode::{CannotOpen, DiskFull, PermissionDenied, ReadOnly, SystemIoFailure};
+    let code = error.sqlite_error_code();
+    matches!(code, Some(CannotOpen | DiskFull | PermissionDenied | ReadOnly | SystemIoFailure))
+}
+
+/// The name of a copy in its directory.
+const COPY: &str = "copy.db";
+
+/// Copies a database that nobody writes, with its log, to `$TMPDIR` or /tmp.
+fn copy(path: &Path) -> Result<TempDir> {
+    let original = File::open(path)?;
+    original.try_lock_shared()?;
+    let place = tempfile::tempdir()?;
+    let copy = place.path().join(COPY);
+    fs::copy(path, &copy)?;
+    fs::copy(wal(path), wal(&copy))?;
+    Ok(place)
 }
 
 /// The URI of a file that nobody writes. Every byte that is not plainly part of a path is escaped.

@@ -47,24 +47,15 @@ impl Writer {
         ensure!(!path.exists() || path.is_file(), "{} is not a file: give another --db", path.display());
         let (lock, created) = lock(path)?;
         let path = resolve(path)?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connect = || -> rusqlite::Result<Connection> {
-            let conn = Connection::open_with_flags(&path, flags)?;
-            conn.busy_timeout(Duration::from_secs(5))?;
-            Ok(conn)
-        };
-        let mut conn = connect().map_err(|error| explain(&path, error))?;
-        let version = migrate::version(&conn, &path)?;
-        // The size limits: 16 MiB of cache, and 64 MiB of -wal to be kept when a large import is over.
-        let pragmas = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-                       PRAGMA temp_store = MEMORY; PRAGMA cell_size_check = ON; PRAGMA cache_size = -16384; PRAGMA journal_size_limit = 67108864;";
-        conn.execute_batch(pragmas).map_err(|error| explain(&path, error))?;
-        let mode: String = conn.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
-        ensure!(mode == "wal", "{} is on a file system without shared memory: give another --db", path.display());
-        if version < migrate::newest() {
-            migrate::run(&mut conn, version).map_err(|error| blame(&path, "cannot set up", error))?;
+        match connect(&path) {
+            Ok(conn) => Ok(Writer { conn, path, open: false, epoch: next_epoch(), created, lock }),
+            Err(error) => {
+                if created {
+                    remove(path);
+                }
+                Err(error)
+            }
         }
-        Ok(Writer { conn, path, open: false, epoch: next_epoch(), created, lock })
     }
 
     /// Closes the database, and takes it away again if this writer made it.
@@ -72,10 +63,7 @@ impl Writer {
         let Writer { conn, path, created, lock, .. } = self;
         drop(conn);
         if created {
-            // Still locked: nobody can have taken it over.
-            for file in [wal(&path), shm(&path), path] {
-                fs::remove_file(file).ok();
-            }
+            remove(path);
         }
         drop(lock);
     }
@@ -280,6 +268,37 @@ impl Writer {
 
     fn writing(&self, error: anyhow::Error) -> anyhow::Error {
         blame(&self.path, "cannot write to", error)
+    }
+}
+
+/// Opens the database with all that a writer needs, and the newest schema.
+fn connect(path: &Path) -> Result<Connection> {
+    let open = || -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let conn = Connection::open_with_flags(path, flags)?;
+        conn.busy_timeout(Duration::from_secs(5))?;
+        Ok(conn)
+    };
+    let mut conn = open().map_err(|error| explain(path, error))?;
+    let version = migrate::version(&conn, path)?;
+    // 16 MiB of cache; 64 MiB of -wal to be kept when a large import is over; no files elsewhere.
+    let pragmas = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+                   PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384;
+                   PRAGMA journal_size_limit = 67108864;";
+    conn.execute_batch(pragmas).map_err(|error| explain(path, error))?;
+    let mode: String =
+        conn.query_row("PRAGMA journal_mode", [], |row| row.get(0)).map_err(|error| explain(path, error))?;
+    ensure!(mode == "wal", "{} is on a file system without shared memory: give another --db", path.display());
+    if version < migrate::newest() {
+        migrate::run(&mut conn, version).map_err(|error| blame(path, "cannot set up", error))?;
+    }
+    Ok(conn)
+}
+
+/// Takes a database away. Still locked: nobody can have taken it over.
+fn remove(path: PathBuf) {
+    for file in [wal(&path), shm(&path), path] {
+        fs::remove_file(file).ok();
     }
 }
 

@@ -99,8 +99,8 @@ fn a_closed_database_is_readable_where_nothing_may_be_created() {
     allow(0o555);
     if fs::write(dir.path().join("probe"), "").is_err() {
         assert_eq!(read_all(&db).len(), 1);
-        // Committed rows that stand in a -wal only are never hidden: no answer is better than a wrong one.
-        assert!(line(Reader::open(&dir.path().join("hot.db"))).contains("-wal"));
+        // Committed rows that stand in a -wal only are never hidden: a copy is read.
+        assert_eq!(read_all(&dir.path().join("hot.db")).len(), 1);
         // A reader that may create leaves an empty -wal. It does not lock others out.
         allow(0o755);
         assert_eq!(read_all(&db).len(), 1);
