@@ -53,9 +53,11 @@ impl Writer {
         };
         let mut conn = connect().map_err(|error| explain(&path, error))?;
         let version = migrate::version(&conn, &path)?;
-        // The size limits: 16 MiB of cache, and 64 MiB of -wal to be kept when a large import is over.
+        // The size limits: 16 MiB of cache, and 64 MiB of -wal to be kept when a large import is over. Temporary files
+        // would be somewhere else, where the process may have no right to write.
         let pragmas = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-                       PRAGMA cache_size = -16384; PRAGMA journal_size_limit = 67108864;";
+                       PRAGMA cache_size = -16384; PRAGMA journal_size_limit = 67108864;
+                       PRAGMA temp_store = MEMORY;";
         conn.execute_batch(pragmas).map_err(|error| explain(&path, error))?;
         let mode: String = conn.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
         ensure!(mode == "wal", "{} is on a file system without shared memory: give another --db", path.display());
