@@ -34,7 +34,7 @@ const LIST: [&str; 1] = ["/dev"];
 pub(super) fn confine(database: &Path, read: &[&Path], capture: bool) -> anyhow::Result<String> {
     let database = database.canonicalize().with_context(|| format!("cannot find {}", database.display()))?;
     let directory = database.parent().unwrap_or(&database);
-    // First of all, as it takes a capability. Without that there is nothing in the set that this process could get back.
+    // First of all, as it takes a capability. A process without that gets nothing from the set under no_new_privs.
     for bit in 0..64 {
         thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit)).ok();
     }

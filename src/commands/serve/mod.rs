@@ -2,6 +2,7 @@
 //!
 //! One thread per device owns a meter ([`feed`], [`devices`]); one thread owns the database ([`keeper`]); HTTP runs on
 //! the main thread and only reads the board of committed totals. They talk by messages and tickets ([`control`]).
+//! Before they start, what none of them needs is given up ([`mod@confine`]).
 
 #[cfg(target_os = "linux")]
 mod confine;
