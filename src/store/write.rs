@@ -281,7 +281,8 @@ fn connect(path: &Path) -> Result<Connection> {
     };
     let mut conn = open().map_err(|error| explain(path, error))?;
     let version = migrate::version(&conn, path)?;
-    // 16 MiB of cache; 64 MiB of -wal to be kept when a large import is over; no files elsewhere.
+    // 16 MiB of cache; 64 MiB of -wal to be kept when a large import is over; no temporary files elsewhere, where the
+    // process may have no right to write.
     let pragmas = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
                    PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384;
                    PRAGMA journal_size_limit = 67108864;";

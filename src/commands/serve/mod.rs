@@ -2,7 +2,10 @@
 //!
 //! One thread per device owns a meter ([`feed`], [`devices`]); one thread owns the database ([`keeper`]); HTTP runs on
 //! the main thread and only reads the board of committed totals. They talk by messages and tickets ([`control`]).
+//! Before they start, what none of them needs is given up ([`mod@confine`]).
 
+#[cfg(target_os = "linux")]
+mod confine;
 mod control;
 #[cfg(feature = "live")]
 mod devices;
@@ -11,6 +14,8 @@ mod keeper;
 mod log;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+#[cfg(target_os = "linux")]
+use std::path::Path;
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -62,6 +67,18 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
     let database = place::database(args.db.as_deref());
     let writer = Writer::open(&database.path).with_context(|| database.cannot_open())?;
     log::info(&format!("database {}: {} addresses", database.path.display(), writer.addresses()?));
+    // Asked now, with all the rights that there are.
+    #[cfg(feature = "live")]
+    let node = devices::own_node();
+    #[cfg(target_os = "linux")]
+    {
+        // What is opened later, beside the database: files, or directories with all that is in them.
+        let read: &[&Path] = &[
+            #[cfg(feature = "live")]
+            devices::identity(),
+        ];
+        log::info(&confine::confine(&database.path, read, history.is_none())?);
+    }
     log::info(&format!("scope {}", args.counting.settings(0).scope));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before anyone can know that this runs: from here on, being told to stop ends in a commit.
@@ -94,7 +111,7 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
             let wanted = devices::Wanted::from_flags(args.zerotier_device);
             let mut others = feeds.split();
             feeds.threads.push(thread::Builder::new().name("devices".to_owned()).spawn(move || {
-                if let Err(error) = devices::follow(wanted, &mut others) {
+                if let Err(error) = devices::follow(wanted, node, &mut others) {
                     log::warn(&format!("cannot capture: {error:#}"));
                     others.alarm.notify_one();
                 }

@@ -16,6 +16,14 @@ fn a_newer_database_is_refused() {
 }
 
 #[test]
+fn a_writer_has_no_files_elsewhere() {
+    let (_dir, db) = place();
+    let writer = Writer::open(&db).unwrap();
+    let temporary: i64 = writer.conn.query_row("PRAGMA temp_store", [], |row| row.get(0)).unwrap();
+    assert_eq!(temporary, 2, "in memory");
+}
+
+#[test]
 fn an_older_database_is_refused_by_a_reader() {
     let (_dir, db) = place();
     Writer::open(&db).unwrap();
