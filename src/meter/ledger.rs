@@ -11,7 +11,7 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use super::index::{Index, Limits};
 use super::scope::Scope;
 use crate::packet::Packet;
-use crate::time::{BUCKET_SECONDS, Span, Timestamp};
+use crate::time::{Bucket, Timestamp};
 use crate::traffic::{Counts, Delta, DeltaRow, Directory, End, Seen};
 
 /// Flows remembered. The cache only saves time, so when it is full it starts again.
@@ -75,21 +75,21 @@ pub(super) struct Ledger {
     index: Index,
     /// By number.
     pairs: Vec<Pair>,
-    /// Gathered since the last delta.
-    rows: Vec<DeltaRow>,
+    /// What is to be handed over. Its names are those since [`Ledger::told`], and come in when it is.
+    delta: Delta,
     /// Rows of pairs that have several buckets in this delta.
-    aside: HashMap<(u32, i64), u32>,
+    aside: HashMap<(u32, Bucket), u32>,
     /// Endpoints and pairs that deltas have told of.
     told: (usize, usize),
-    bucket: Bucket,
+    latest: Latest,
 }
 
 /// The bucket of the latest packet, so that its neighbours need no division.
 #[derive(Clone, Copy)]
-struct Bucket {
+struct Latest {
     start: Timestamp,
     end: Timestamp,
-    seconds: i64,
+    bucket: Bucket,
 }
 
 const OUT_OF_SCOPE: u32 = u32::MAX;
@@ -104,10 +104,10 @@ impl Ledger {
             hasher: DefaultHashBuilder::default(),
             index: Index::new(limits),
             pairs: Vec::new(),
-            rows: Vec::new(),
+            delta: Delta::default(),
             aside: HashMap::new(),
             told: (0, 0),
-            bucket: Bucket { start: Timestamp(0), end: Timestamp(0), seconds: 0 },
+            latest: Latest { start: Timestamp(0), end: Timestamp(0), bucket: Timestamp(0).bucket() },
         }
     }
 
@@ -179,16 +179,26 @@ impl Ledger {
 
     /// Rows gathered since the last delta.
     pub(super) fn rows(&self) -> usize {
-        self.rows.len()
+        self.delta.rows.len()
     }
 
     /// Hands over what was gathered since the last delta.
     pub(super) fn take(&mut self) -> Delta {
         self.aside.clear();
-        let (endpoints, pairs) = (self.directory().endpoints(), self.directory().pairs());
-        let new = (endpoints[self.told.0..].to_vec(), pairs[self.told.1..].to_vec());
-        self.told = (endpoints.len(), pairs.len());
-        Delta { endpoints: new.0, pairs: new.1, rows: std::mem::take(&mut self.rows) }
+        let (endpoints, pairs) = (self.index.directory().endpoints(), self.index.directory().pairs());
+        let (told_endpoints, told_pairs) = std::mem::replace(&mut self.told, (endpoints.len(), pairs.len()));
+        Delta {
+            endpoints: endpoints[told_endpoints..].to_vec(),
+            pairs: pairs[told_pairs..].to_vec(),
+            rows: std::mem::take(&mut self.delta.rows),
+        }
+    }
+
+    /// Merges what waits to be handed over into wider buckets.
+    pub(super) fn widen(&mut self, seconds: u32) {
+        self.delta.widen(seconds);
+        // The rows have moved.
+        self.aside.clear();
     }
 
     fn add(&mut self, pair: u32, counts: Counts, time: Timestamp) {
@@ -200,30 +210,30 @@ impl Ledger {
         }
     }
 
-    fn row(&mut self, pair: u32, bucket: i64, time: Timestamp) -> &mut DeltaRow {
-        let entry = &mut self.pairs[pair as usize];
-        if let Some(current) = self.rows.get(entry.row as usize).filter(|row| row.pair == pair) {
+    fn row(&mut self, pair: u32, bucket: Bucket, time: Timestamp) -> &mut DeltaRow {
+        let (rows, entry) = (&mut self.delta.rows, &mut self.pairs[pair as usize]);
+        if let Some(current) = rows.get(entry.row as usize).filter(|row| row.pair == pair) {
             if current.bucket == bucket {
-                return &mut self.rows[entry.row as usize];
+                return &mut rows[entry.row as usize];
             }
             self.aside.insert((pair, current.bucket), entry.row);
             if let Some(&row) = self.aside.get(&(pair, bucket)) {
                 entry.row = row;
-                return &mut self.rows[row as usize];
+                return &mut rows[row as usize];
             }
         }
-        entry.row = self.rows.len() as u32;
-        self.rows.push(DeltaRow { pair, bucket, counts: Counts::default(), seen: Seen::at(time) });
-        &mut self.rows[entry.row as usize]
+        entry.row = rows.len() as u32;
+        rows.push(DeltaRow { pair, bucket, counts: Counts::default(), seen: Seen::at(time) });
+        &mut rows[entry.row as usize]
     }
 
-    fn bucket(&mut self, time: Timestamp) -> i64 {
-        if time < self.bucket.start || time >= self.bucket.end {
-            let seconds = time.bucket();
-            let start = Timestamp::new(seconds, 0);
-            self.bucket = Bucket { start, end: start + Span::seconds(BUCKET_SECONDS), seconds };
+    fn bucket(&mut self, time: Timestamp) -> Bucket {
+        if time < self.latest.start || time >= self.latest.end {
+            let bucket = time.bucket();
+            let (start, end) = (Timestamp::new(bucket.start, 0), Timestamp::new(bucket.end(), 0));
+            self.latest = Latest { start, end, bucket };
         }
-        self.bucket.seconds
+        self.latest.bucket
     }
 
     fn remember(&mut self, key: FlowKey, flow: Flow) -> Flow {

@@ -78,6 +78,8 @@ impl Default for Settings {
 pub struct Stats {
     /// Frames by outcome.
     pub outcomes: Outcomes,
+    /// Bytes of the packets that were counted.
+    pub bytes: u64,
     /// Unicast packets that were seen with their copy.
     pub pairs: u64,
     /// Unicast packets whose window passed without a copy. Neither groups nor the observer's own traffic.
@@ -97,6 +99,7 @@ impl Stats {
     pub fn plus(&self, other: &Stats) -> Stats {
         Stats {
             outcomes: self.outcomes.plus(&other.outcomes),
+            bytes: self.bytes + other.bytes,
             pairs: self.pairs + other.pairs,
             singles: self.singles + other.singles,
             unicast: self.unicast + other.unicast,
@@ -195,6 +198,12 @@ impl Meter {
         self.ledger.rows()
     }
 
+    /// Merges the rows that wait into buckets of `seconds`: fewer of them, with less to tell of when. For where nobody
+    /// takes them and memory runs out.
+    pub fn widen(&mut self, seconds: u32) {
+        self.ledger.widen(seconds);
+    }
+
     /// Hands over what was counted since the last time.
     pub fn take(&mut self) -> Delta {
         self.ledger.take()
@@ -248,6 +257,7 @@ impl Meter {
         let flow = flow.unwrap_or_else(|| self.ledger.open(key, packet));
         if let Flow::Counted(pair, second) = flow {
             self.ledger.count(pair, second, packet.len, time);
+            self.stats.bytes += u64::from(packet.len);
             let whole = packet.captured_len > usize::from(self.settings.tee_bytes);
             if whole && !packet.to_group {
                 self.ledger.pair_mut(pair).whole = true;

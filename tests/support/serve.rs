@@ -53,18 +53,20 @@ impl Drop for Log {
 impl Setup<'static> {
     /// On this database.
     pub fn new(db: &Path) -> Self {
-        let mut command = ztmon();
-        command.args(["serve", "--db"]).arg(db);
-        Setup { command, listen: "127.0.0.1:0".to_owned(), namespace: None }
+        Setup::by(ztmon(), None, db)
     }
 }
 
 impl<'n> Setup<'n> {
     /// In a namespace, on this database.
     pub fn within(namespace: &'n Namespace, db: &Path) -> Self {
-        let mut command = namespace.command(env!("CARGO_BIN_EXE_ztmon"));
+        Setup::by(namespace.command(env!("CARGO_BIN_EXE_ztmon")), Some(namespace), db)
+    }
+
+    /// By a command that becomes ztmon, and that lacks its arguments.
+    pub fn by(mut command: Command, namespace: Option<&'n Namespace>, db: &Path) -> Self {
         command.args(["serve", "--db"]).arg(db);
-        Setup { command, listen: "127.0.0.1:0".to_owned(), namespace: Some(namespace) }
+        Setup { command, listen: "127.0.0.1:0".to_owned(), namespace }
     }
 
     pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
@@ -113,6 +115,11 @@ impl<'n> Setup<'n> {
 impl Serve<'_> {
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.0.id()
     }
 
     /// The log so far.
