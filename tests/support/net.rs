@@ -71,6 +71,12 @@ impl Namespace {
         self.ip(&["link", "set", device, "up"]);
     }
 
+    /// Frames that a device had no room for.
+    pub fn dropped(&self, device: &str) -> u64 {
+        let ended = run(self.command("cat").arg(format!("/sys/class/net/{device}/statistics/rx_dropped")));
+        ended.stdout.trim().parse().unwrap_or_else(|_| panic!("{ended:?}"))
+    }
+
     /// Does something in the namespace.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let path = format!("/run/netns/{}", self.name);
