@@ -22,7 +22,8 @@ use crate::watch::{ADDRESS, Still, Watch, uncommitted, wait_for};
 
 /// For a disk that fills up: pairs stay new for long, so that every commit needs new pages, and so many that the -wal,
 /// which SQLite writes again from its start after a thousand pages, is at its end after a few commits.
-const GROWING: Plan = Plan { clients: 1000 };
+const GROWING: Plan = Plan { clients: 2000 };
+const GROWING_PAIRS: &str = "4000000";
 const GROWING_RATE: u64 = 2000;
 
 /// For a disk with errors: several `serve`s are to keep up with it.
@@ -109,7 +110,7 @@ fn a_full_disk_loses_nothing() {
     let rounds = how_much("ZTMON_DISK_ROUNDS", 2);
     // New pairs take some 200 bytes; a round lasts up to a minute.
     let Some(disk) = SmallDisk::new(&net, dir.path(), 16 + rounds * 8) else { return };
-    let serve = Setup::by(disk.ztmon(), Some(&net), &db).listen(ADDRESS).start();
+    let serve = Setup::by(disk.ztmon(), Some(&net), &db).args(["--max-pairs", GROWING_PAIRS]).listen(ADDRESS).start();
     serve.wait_for_log("capturing on ztone", 1);
     let still = Still::default();
     Sender::during(GROWING, &net, "wire", |sender| {
@@ -169,11 +170,13 @@ fn errors_of_the_disk_lose_nothing() {
                     serve.scrape();
                     (shim.failed() > before).then_some(())
                 });
-                if count > 1 {
-                    wait_until_down(serve);
-                }
-                shim.heal();
             }
+            if count > 1 {
+                serves.iter().for_each(wait_until_down);
+                // Some attempts more, one a second.
+                thread::sleep(Duration::from_secs(2));
+            }
+            shims.iter().for_each(Shim::heal);
             let sent = sender.pause();
             for (serve, db) in serves.iter().zip(&dbs) {
                 wait_until_all_is_there(serve, &sent);
