@@ -92,7 +92,9 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
         None => {
             let wanted = devices::Wanted::from_flags(args.zerotier_device);
             let mut others = feeds.split();
+            let guard = Guard(Arc::clone(&alarm));
             feeds.threads.push(thread::Builder::new().name("devices".to_owned()).spawn(move || {
+                let _guard = guard;
                 if let Err(error) = devices::follow(wanted, &mut others) {
                     log::warn(&format!("cannot capture: {error:#}"));
                     others.alarm.notify_one();
