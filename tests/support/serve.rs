@@ -115,6 +115,11 @@ impl Serve<'_> {
         self.address
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.0.id()
+    }
+
     /// The log so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lines()

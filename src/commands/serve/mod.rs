@@ -3,6 +3,8 @@
 //! One thread per device owns a meter ([`feed`], [`devices`]); one thread owns the database ([`keeper`]); HTTP runs on
 //! the main thread and only reads the board of committed totals. They talk by messages and tickets ([`control`]).
 
+#[cfg(feature = "live")]
+mod changes;
 mod control;
 #[cfg(feature = "live")]
 mod devices;
