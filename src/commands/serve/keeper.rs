@@ -174,8 +174,14 @@ impl Keeper {
         }
         let mut board = lock(&self.board);
         for (number, feed) in &self.feeds {
-            network(&mut board.networks, &feed.network);
-            board.processes.insert(*number, (feed.network.clone(), feed.process));
+            // One that the database has not named yet must not give all others a label.
+            if board.networks.is_empty() {
+                network(&mut board.networks, &feed.network);
+            }
+            // What was shown while nothing could be committed may be ahead.
+            let shown = board.processes.get(number).map(|(_, shown)| *shown).unwrap_or_default();
+            let process = if shown.is_ahead_of(&feed.process) { shown } else { feed.process };
+            board.processes.insert(*number, (feed.network.clone(), process));
         }
     }
 
