@@ -21,6 +21,9 @@ use crate::traffic::DeltaRow;
 /// Without scrapes totals are committed so often.
 const COMMIT_EVERY: Duration = Duration::from_secs(30);
 
+/// How often to say what has been seen while nothing can be committed.
+const NOTE_EVERY: Duration = Duration::from_millis(500);
+
 /// Rows that are handed over at once, whoever asked: bounds memory, whatever the packets' times are.
 const MAX_ROWS: usize = 1 << 15;
 
@@ -48,9 +51,8 @@ pub(super) struct Feed {
     up: bool,
     pub capture: Statistics,
     ticket: u64,
-    /// The last ticket for which this feed said what it has seen.
-    noted: u64,
     last_told: Instant,
+    last_noted: Instant,
     last_look: Instant,
     warned: Vec<String>,
 }
@@ -78,8 +80,8 @@ impl Feed {
             up: false,
             capture: Statistics::default(),
             ticket: 0,
-            noted: 0,
             last_told: Instant::now(),
+            last_noted: Instant::now(),
             last_look: Instant::now(),
             warned: Vec::new(),
         })
@@ -118,6 +120,10 @@ impl Feed {
         if asked || self.last_told.elapsed() >= COMMIT_EVERY || self.meter.rows() >= MAX_ROWS {
             self.tell();
         }
+        if self.last_noted.elapsed() >= NOTE_EVERY && !self.control.store.is_up() {
+            // What cannot be committed is told of all the same.
+            self.note();
+        }
         self.widening.watch(&mut self.meter);
         if self.last_look.elapsed() >= PATIENCE {
             self.last_look = Instant::now();
@@ -135,9 +141,6 @@ impl Feed {
         if self.unsent.is_none() {
             let counted = self.hand_over(false);
             self.send(counted);
-        } else if self.noted != self.control.ticket() {
-            // Whoever asked is told at least what has been seen.
-            self.note();
         }
     }
 
@@ -151,7 +154,7 @@ impl Feed {
     }
 
     fn note(&mut self) -> Process {
-        self.noted = self.control.ticket();
+        self.last_noted = Instant::now();
         let process = Process { stats: self.meter.stats(), capture: self.capture, up: self.up };
         self.control.note(self.number, process);
         process
