@@ -15,7 +15,7 @@ use crate::time::{Bucket, Timestamp};
 use crate::traffic::{Counts, Delta, DeltaRow, Directory, End, Seen};
 
 /// Flows remembered. The cache only saves time, so when it is full it starts again.
-const MAX_FLOWS: usize = (1 << 18) / 8 * 7;
+const MAX_FLOWS: usize = (1 << 17) / 8 * 7;
 
 /// What the slow way found out about a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +133,7 @@ impl Ledger {
     }
 
     /// The slow way: names the ends of a packet in scope and finds their pair.
+    #[cold]
     pub(super) fn open(&mut self, key: FlowKey, packet: &Packet<'_>) -> Flow {
         let (src_mac, dst_mac) = packet.macs.unzip();
         let src = self.index.name(packet.src, &self.scope);
