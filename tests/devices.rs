@@ -4,12 +4,13 @@
 
 mod support;
 
-use std::fs;
 use std::io::Write;
+use std::net::TcpStream;
 use std::process::{ChildStdin, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use support::net::Namespace;
 use support::numbers::{Metrics, report};
 use support::pcap::{Capture, Frame, Packet, SECOND};
@@ -69,13 +70,7 @@ fn settled(net: &Namespace, serve: &Serve) -> Metrics {
 
 /// Descriptors, threads and resident kilobytes of the process.
 fn resources(serve: &Serve) -> (usize, u64, u64) {
-    let folder = format!("/proc/{}", serve.pid());
-    let status = fs::read_to_string(format!("{folder}/status")).unwrap();
-    let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
-        line.split_whitespace().next().unwrap().parse().unwrap()
-    };
-    (fs::read_dir(format!("{folder}/fd")).unwrap().count(), field("Threads"), field("VmRSS"))
+    (serve.descriptors(), serve.status("Threads"), serve.status("VmRSS"))
 }
 
 #[test]
@@ -365,4 +360,26 @@ fn a_name_may_become_another_networks() {
     }
     serve.stop();
     assert_eq!(report(&dir.path().join("ztmon.db"), "live"), totals);
+}
+
+#[test]
+fn without_descriptors_the_capture_goes_on() {
+    let Some(net) = Namespace::new() else { return };
+    net.add_device("ztone", "wire", None);
+    let (serve, _dir) = serve(&net, &[]);
+    serve.wait_for_log("capturing on ztone", 1);
+    let allow = |descriptors| {
+        let limit = Rlimit { current: Some(descriptors), maximum: Some(100) };
+        prlimit(Pid::from_raw(serve.pid() as i32), Resource::Nofile, limit).unwrap();
+    };
+    // None but those it has.
+    allow(3);
+    let silent = net.run(|| (0..50).map(|_| TcpStream::connect(serve.address()).unwrap()).collect::<Vec<_>>());
+    // Long enough to look at the device some times.
+    sleep(Duration::from_secs(1));
+    net.play("wire", &batch(1, 5));
+    allow(100);
+    settled_at(&serve, 10);
+    drop(silent);
+    assert_eq!(serve.logged("ztone"), 1);
 }
