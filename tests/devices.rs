@@ -6,6 +6,7 @@ mod support;
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{ChildStdin, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use support::net::Namespace;
 use support::numbers::{Metrics, report};
 use support::pcap::{Capture, Frame, Packet, SECOND};
 use support::serve::{Serve, Setup};
-use support::{KillOnDrop, eventually};
+use support::{KillOnDrop, eventually, skip};
 use tempfile::{TempDir, tempdir};
 use ztmon::capture::live::Live;
 
@@ -305,6 +306,9 @@ fn a_device_may_come_back_as_another_kind() {
     const NO_HEADER: u32 = 0xfffe;
     const RADIOTAP: u32 = 803;
     let Some(net) = Namespace::new() else { return };
+    if !Path::new("/dev/net/tun").exists() {
+        return skip("there is no /dev/net/tun");
+    }
     let (serve, _dir) = serve(&net, &["--zerotier-device", "ztone"]);
     net.add_device("ztone", "wire", None);
     serve.wait_for_log("capturing on ztone, link type 1,", 1);
@@ -382,4 +386,28 @@ fn without_descriptors_the_capture_goes_on() {
     settled_at(&serve, 10);
     drop(silent);
     assert_eq!(serve.logged("ztone"), 1);
+}
+
+#[test]
+fn clients_that_dawdle_hold_up_no_frame() {
+    let Some(net) = Namespace::new() else { return };
+    net.add_device("ztone", "wire", None);
+    let (serve, _dir) = serve(&net, &[]);
+    serve.wait_for_log("capturing on ztone", 1);
+    let (sent, ()) = net.under_traffic("wire", || {
+        // More than have a place: half of a request, or a whole one whose answer nobody takes.
+        let mut clients = Vec::new();
+        net.run(|| {
+            for request in ["GET /", "GET /metrics HTTP/1.1\r\n\r\n"].into_iter().cycle().take(800) {
+                let mut client = TcpStream::connect(serve.address()).unwrap();
+                client.write_all(request.as_bytes()).ok();
+                clients.push(client);
+            }
+        });
+        wait_for_frames(&serve);
+    });
+    let metrics = settled(&net, &serve);
+    assert_eq!(metrics.sum("ztmon_capture_packets_dropped_total"), 0);
+    // And the last one, of ARP.
+    assert_eq!(metrics.sum("ztmon_frames_total"), sent + 1);
 }
