@@ -4,17 +4,19 @@
 
 mod support;
 
-use std::fs;
 use std::io::Write;
+use std::net::TcpStream;
+use std::path::Path;
 use std::process::{ChildStdin, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use support::net::Namespace;
 use support::numbers::{Metrics, report};
 use support::pcap::{Capture, Frame, Packet, SECOND};
 use support::serve::{Serve, Setup};
-use support::{KillOnDrop, eventually};
+use support::{KillOnDrop, eventually, skip};
 use tempfile::{TempDir, tempdir};
 use ztmon::capture::live::Live;
 
@@ -69,13 +71,7 @@ fn settled(net: &Namespace, serve: &Serve) -> Metrics {
 
 /// Descriptors, threads and resident kilobytes of the process.
 fn resources(serve: &Serve) -> (usize, u64, u64) {
-    let folder = format!("/proc/{}", serve.pid());
-    let status = fs::read_to_string(format!("{folder}/status")).unwrap();
-    let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
-        line.split_whitespace().next().unwrap().parse().unwrap()
-    };
-    (fs::read_dir(format!("{folder}/fd")).unwrap().count(), field("Threads"), field("VmRSS"))
+    (serve.descriptors(), serve.status("Threads"), serve.status("VmRSS"))
 }
 
 #[test]
@@ -310,6 +306,9 @@ fn a_device_may_come_back_as_another_kind() {
     const NO_HEADER: u32 = 0xfffe;
     const RADIOTAP: u32 = 803;
     let Some(net) = Namespace::new() else { return };
+    if !Path::new("/dev/net/tun").exists() {
+        return skip("there is no /dev/net/tun");
+    }
     let (serve, _dir) = serve(&net, &["--zerotier-device", "ztone"]);
     net.add_device("ztone", "wire", None);
     serve.wait_for_log("capturing on ztone, link type 1,", 1);
@@ -365,4 +364,50 @@ fn a_name_may_become_another_networks() {
     }
     serve.stop();
     assert_eq!(report(&dir.path().join("ztmon.db"), "live"), totals);
+}
+
+#[test]
+fn without_descriptors_the_capture_goes_on() {
+    let Some(net) = Namespace::new() else { return };
+    net.add_device("ztone", "wire", None);
+    let (serve, _dir) = serve(&net, &[]);
+    serve.wait_for_log("capturing on ztone", 1);
+    let allow = |descriptors| {
+        let limit = Rlimit { current: Some(descriptors), maximum: Some(100) };
+        prlimit(Pid::from_raw(serve.pid() as i32), Resource::Nofile, limit).unwrap();
+    };
+    // None but those it has.
+    allow(3);
+    let silent = net.run(|| (0..50).map(|_| TcpStream::connect(serve.address()).unwrap()).collect::<Vec<_>>());
+    // Long enough to look at the device some times.
+    sleep(Duration::from_secs(1));
+    net.play("wire", &batch(1, 5));
+    allow(100);
+    settled_at(&serve, 10);
+    drop(silent);
+    assert_eq!(serve.logged("ztone"), 1);
+}
+
+#[test]
+fn clients_that_dawdle_hold_up_no_frame() {
+    let Some(net) = Namespace::new() else { return };
+    net.add_device("ztone", "wire", None);
+    let (serve, _dir) = serve(&net, &[]);
+    serve.wait_for_log("capturing on ztone", 1);
+    let (sent, ()) = net.under_traffic("wire", || {
+        // More than have a place: half of a request, or a whole one whose answer nobody takes.
+        let mut clients = Vec::new();
+        net.run(|| {
+            for request in ["GET /", "GET /metrics HTTP/1.1\r\n\r\n"].into_iter().cycle().take(800) {
+                let mut client = TcpStream::connect(serve.address()).unwrap();
+                client.write_all(request.as_bytes()).ok();
+                clients.push(client);
+            }
+        });
+        wait_for_frames(&serve);
+    });
+    let metrics = settled(&net, &serve);
+    assert_eq!(metrics.sum("ztmon_capture_packets_dropped_total"), 0);
+    // And the last one, of ARP.
+    assert_eq!(metrics.sum("ztmon_frames_total"), sent + 1);
 }

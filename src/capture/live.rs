@@ -153,7 +153,7 @@ impl Live {
 
     /// Gives `each` the frames that wait, a bounded number of them; says how many there were.
     ///
-    /// After an error there may be frames left: [`Live::drain`] gives them.
+    /// After an error there may be frames left: [`Live::finish`] gives them.
     pub fn read(&mut self, mut each: impl FnMut(&Frame<'_>)) -> Result<usize, Error> {
         let link = self.link;
         self.capture.dispatch(Some(BATCH_FRAMES), |packet| {

@@ -2,15 +2,10 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OnceCell;
-use tokio::time::Instant;
-
-/// How long others get what one has asked for. Less than a scraper would notice; and a thousand who ask for a page as long
-/// as there are addresses cost little more than one.
-const SHARED_FOR: Duration = Duration::from_millis(100);
+use tokio::time::{Instant, sleep_until};
 
 /// An answer to a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,46 +25,58 @@ impl Response {
     }
 }
 
-/// What the handler has just answered or is about to, by path.
+/// What the handler has just answered or is about to, by path. Others share an answer for as long as it took to make: so
+/// making them never takes more than half of the time, and a thousand who ask for a long page cost little more than one.
 pub(super) struct Answers<H> {
     handler: H,
     recent: Mutex<HashMap<String, Arc<OnceCell<Recent>>>>,
 }
 
 struct Recent {
-    at: Instant,
+    shared_until: Instant,
     response: Arc<Response>,
 }
 
 impl Recent {
     fn is_shared(&self) -> bool {
         // What was not found is cheap, and there is no end of paths.
-        self.response.status == 200 && self.at.elapsed() < SHARED_FOR
+        self.response.status == 200 && Instant::now() < self.shared_until
     }
 }
 
 impl<H, F> Answers<H>
 where
-    H: Fn(String) -> F,
-    F: Future<Output = Response>,
+    H: Fn(String) -> F + Send + Sync + 'static,
+    F: Future<Output = Response> + Send,
 {
-    pub(super) fn new(handler: H) -> Self {
-        Self { handler, recent: Mutex::default() }
+    pub(super) fn new(handler: H) -> Arc<Self> {
+        Arc::new(Self { handler, recent: Mutex::default() })
     }
 
     /// The handler's answer. Where the one who asked it is gone or it has panicked, the next in line asks again.
-    pub(super) async fn to(&self, path: String) -> Arc<Response> {
-        let cell = {
-            let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-            recent.retain(|_, cell| cell.get().map_or(Arc::strong_count(cell) > 1, Recent::is_shared));
-            Arc::clone(recent.entry(path.clone()).or_default())
-        };
+    pub(super) async fn to(self: &Arc<Self>, path: String) -> Arc<Response> {
+        let cell = Arc::clone(self.recent().entry(path.clone()).or_default());
         let ask = || async {
+            let start = Instant::now();
             let mut response = (self.handler)(path).await;
             response.body.shrink_to_fit();
-            Recent { at: Instant::now(), response: Arc::new(response) }
+            let shared_until = Instant::now() + start.elapsed();
+            // Nobody may ask again, and a long page would lie here for ever.
+            let all = Arc::clone(self);
+            tokio::spawn(async move {
+                sleep_until(shared_until).await;
+                drop(all.recent());
+            });
+            Recent { shared_until, response: Arc::new(response) }
         };
         Arc::clone(&cell.get_or_init(ask).await.response)
+    }
+
+    /// All that is still shared or about to be.
+    fn recent(&self) -> MutexGuard<'_, HashMap<String, Arc<OnceCell<Recent>>>> {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.retain(|_, cell| cell.get().map_or(Arc::strong_count(cell) > 1, Recent::is_shared));
+        recent
     }
 }
 
@@ -77,6 +84,7 @@ where
 mod tests {
     use std::future::pending;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
     use tokio::time::{sleep, timeout};
 
@@ -89,7 +97,7 @@ mod tests {
     #[test]
     fn those_who_ask_at_the_same_time_share_an_answer() {
         let answers = Answers::new(async |path: String| {
-            tokio::task::yield_now().await;
+            sleep(Duration::from_millis(1)).await;
             Response::text(if path == "/" { 200 } else { 404 }, &path)
         });
         let to = |path: &str| answers.to(path.to_owned());
@@ -97,19 +105,24 @@ mod tests {
             let (one, same, other) = tokio::join!(to("/"), to("/"), to("/other"));
             assert!(Arc::ptr_eq(&one, &same) && !Arc::ptr_eq(&one, &other));
             assert_eq!((&*one.body, &*other.body), (&b"/\n"[..], &b"/other\n"[..]));
-            sleep(SHARED_FOR).await;
-            assert!(!Arc::ptr_eq(&one, &to("/").await));
+            // Not for ever.
+            while Arc::ptr_eq(&one, &to("/").await) {
+                sleep(Duration::from_millis(1)).await;
+            }
             for path in 0..1000 {
                 to(&path.to_string()).await;
             }
-            assert!(answers.recent.lock().unwrap().len() < 3, "paths without an end take no memory");
+            // Neither paths without an end nor a page that nobody asks for again take memory.
+            while !answers.recent.lock().unwrap().is_empty() {
+                sleep(Duration::from_millis(1)).await;
+            }
         });
     }
 
     #[test]
     fn one_who_is_gone_holds_up_nobody() {
-        let asked = AtomicUsize::new(0);
-        let answers = Answers::new(async |_| match asked.fetch_add(1, Ordering::SeqCst) {
+        static ASKED: AtomicUsize = AtomicUsize::new(0);
+        let answers = Answers::new(async |_| match ASKED.fetch_add(1, Ordering::SeqCst) {
             0 => pending().await,
             _ => Response::text(200, "hello"),
         });

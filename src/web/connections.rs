@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -65,16 +66,18 @@ pub(super) struct Connections {
 struct Table {
     closing: bool,
     next_id: u64,
+    steps: u64,
     entries: HashMap<u64, Entry>,
+    clients: HashMap<IpAddr, Arc<Client>>,
 }
 
 struct Entry {
-    client: IpAddr,
+    client: Arc<Client>,
     stage: Stage,
     /// When the connection is dropped unless its stage changes.
     deadline: Instant,
-    /// The last step: accepted, request complete, answer taken or a good part of it.
-    since: Instant,
+    /// When its last step was: accepted, request complete, answer taken or a good part of it. Steps are numbered.
+    step: u64,
     /// What is being sent. It is kept here and not with the connection: to forget an entry is to have its memory back.
     answer: Option<Arc<Response>>,
     /// Bytes of its body that were handed out to be sent.
@@ -83,10 +86,32 @@ struct Entry {
     _leash: oneshot::Sender<()>,
 }
 
+/// What a client takes at the moment.
+#[derive(Default)]
+struct Client {
+    connections: AtomicUsize,
+    /// Bytes of all bodies that are being sent to it.
+    unsent: AtomicUsize,
+}
+
 impl Entry {
     /// Bytes of the body being sent.
     fn bytes(&self) -> usize {
         self.answer.as_ref().map_or(0, |answer| answer.body.len())
+    }
+
+    fn set_answer(&mut self, answer: Option<Arc<Response>>) {
+        self.client.unsent.fetch_sub(self.bytes(), Ordering::Relaxed);
+        self.answer = answer;
+        self.handed_out = 0;
+        self.client.unsent.fetch_add(self.bytes(), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.set_answer(None);
+        self.client.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -115,14 +140,14 @@ impl Connections {
         let now = Instant::now();
         let (leash, ended) = oneshot::channel();
         let mut table = self.table();
-        while table.entries.len() >= self.limits.connections.max(1) && table.drop_one(|_| 1, |_| true) {}
+        while table.entries.len() >= self.limits.connections.max(1) && table.drop_one() {}
         let id = table.next_id;
         table.next_id += 1;
         let entry = Entry {
-            client: client(from),
+            client: table.client(from),
             stage: Stage::Reading,
             deadline: now + self.limits.request,
-            since: now,
+            step: table.step(),
             answer: None,
             handed_out: 0,
             _leash: leash,
@@ -134,7 +159,7 @@ impl Connections {
 
     /// Ends a connection to make room; false if there is none.
     pub(super) fn drop_one(&self) -> bool {
-        self.table().drop_one(|_| 1, |_| true)
+        self.table().drop_one()
     }
 
     /// Ends every connection: at once where nothing is being answered, else after that answer.
@@ -158,25 +183,47 @@ impl Table {
         bodies.values().sum()
     }
 
-    /// Forgets one entry among those `eligible`, of the client that has most by `weight`: whoever takes much pays for it,
-    /// and others are spared. Of that client's, what is being answered goes last, and what is longest without a step
-    /// first. False if there is none.
-    fn drop_one(&mut self, weight: impl Fn(&Entry) -> usize, eligible: impl Fn(u64) -> bool) -> bool {
-        let mut weights = HashMap::new();
-        for entry in self.entries.values() {
-            *weights.entry(entry.client).or_insert(0) += weight(entry);
+    /// The next step's number.
+    fn step(&mut self) -> u64 {
+        self.steps += 1;
+        self.steps
+    }
+
+    /// The books of the client that has this address. Those of clients that are gone are closed now and then.
+    fn client(&mut self, address: IpAddr) -> Arc<Client> {
+        if self.clients.len() > 2 * self.entries.len() {
+            self.clients.retain(|_, client| Arc::strong_count(client) > 1);
         }
-        let candidates = self.entries.iter().filter(|(id, entry)| weight(entry) > 0 && eligible(**id));
-        let costliest = candidates.max_by_key(|(id, entry)| {
-            (weights[&entry.client], entry.stage != Stage::Answering, Reverse((entry.since, **id)))
+        let client = Arc::clone(self.clients.entry(whose(address)).or_default());
+        client.connections.fetch_add(1, Ordering::Relaxed);
+        client
+    }
+
+    /// Forgets an entry of the client that has most of them; false if there is none.
+    fn drop_one(&mut self) -> bool {
+        self.drop_heaviest(|client| &client.connections, |_, _| true)
+    }
+
+    /// Forgets an entry of the client that lets most bytes wait, but not `newest`; false if there is none.
+    fn drop_answer(&mut self, newest: u64) -> bool {
+        self.drop_heaviest(|client| &client.unsent, |id, entry| id != newest && entry.bytes() > 0)
+    }
+
+    /// Whoever takes much pays for it, and others are spared. Of the client's connections, what is being answered goes
+    /// last, and what is longest without a step first.
+    fn drop_heaviest(&mut self, weight: fn(&Client) -> &AtomicUsize, eligible: impl Fn(u64, &Entry) -> bool) -> bool {
+        let candidates = self.entries.iter().filter(|(id, entry)| eligible(**id, entry));
+        let heaviest = candidates.max_by_key(|(_, entry)| {
+            let weight = weight(&entry.client).load(Ordering::Relaxed);
+            (weight, entry.stage != Stage::Answering, Reverse(entry.step))
         });
-        let id = costliest.map(|(id, _)| *id);
+        let id = heaviest.map(|(id, _)| *id);
         id.is_some_and(|id| self.entries.remove(&id).is_some())
     }
 }
 
 /// Whom an address stands for: an IPv6 client has a /64 of them.
-fn client(address: IpAddr) -> IpAddr {
+fn whose(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
         v4 => v4,
@@ -212,10 +259,11 @@ impl Slot {
 
     /// A request is complete.
     pub(super) fn asked(&self) {
+        let step = self.all.table().step();
         self.change(|entry, limits, now| {
             entry.stage = Stage::Answering;
             entry.deadline = now + limits.response;
-            entry.since = now;
+            entry.step = step;
         });
     }
 
@@ -224,11 +272,10 @@ impl Slot {
     pub(super) fn answered(&self, answer: Option<Arc<Response>>) {
         self.change(|entry, _, _| {
             entry.stage = Stage::Sending;
-            entry.handed_out = 0;
-            entry.answer = answer;
+            entry.set_answer(answer);
         });
         let mut table = self.all.table();
-        while table.unsent_bytes() > self.limits().unsent_bytes && table.drop_one(Entry::bytes, |id| id != self.id) {}
+        while table.unsent_bytes() > self.limits().unsent_bytes && table.drop_answer(self.id) {}
     }
 
     /// Hands out the next bytes of the answer, `most` at a time; none if that was all.
@@ -245,9 +292,9 @@ impl Slot {
     /// much of what it has, so a client that reads byte by byte hardly makes any.
     pub(super) fn flushed(&self) {
         let mut table = self.all.table();
-        let closing = table.closing;
+        let (closing, step) = (table.closing, table.step());
         let Some(entry) = table.entries.get_mut(&self.id).filter(|entry| entry.stage == Stage::Sending) else { return };
-        entry.since = Instant::now();
+        entry.step = step;
         if entry.handed_out < entry.bytes() {
             return;
         }
@@ -255,9 +302,8 @@ impl Slot {
             table.entries.remove(&self.id);
         } else {
             entry.stage = Stage::Idle;
-            entry.deadline = entry.since + self.limits().idle;
-            entry.answer = None;
-            entry.handed_out = 0;
+            entry.deadline = Instant::now() + self.limits().idle;
+            entry.set_answer(None);
         }
     }
 
@@ -266,8 +312,7 @@ impl Slot {
         self.change(|entry, limits, now| {
             entry.stage = Stage::Ending;
             entry.deadline = now + limits.linger;
-            entry.answer = None;
-            entry.handed_out = 0;
+            entry.set_answer(None);
         });
     }
 
@@ -297,11 +342,6 @@ mod tests {
         Connections::new(Limits { connections: places, ..Limits::default() })
     }
 
-    /// A step later than all before, whatever the clock's grain.
-    fn pause() {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-
     fn body(bytes: &[u8]) -> Option<Arc<Response>> {
         Some(Arc::new(Response { status: 200, content_type: "", body: bytes.to_vec() }))
     }
@@ -315,18 +355,15 @@ mod tests {
         let connections = connections(2);
         let (first, _first) = connections.enter(A);
         let (second, mut second_ended) = connections.enter(A);
-        pause();
         first.asked();
         first.answered(None);
         first.flushed();
         // Bytes are no step: sending them one by one keeps no place.
         second.heard();
-        pause();
         let (third, _third) = connections.enter(A);
         assert!(holds(&first) && holds(&third));
         assert!(!holds(&second) && second_ended.try_recv().is_err());
         drop(first);
-        pause();
         let (_fourth, _) = connections.enter(A);
         assert!(holds(&third), "a place given back is free");
     }
@@ -337,13 +374,11 @@ mod tests {
         let (answering, _answering) = connections.enter(A);
         answering.asked();
         for _ in 0..10 {
-            pause();
             connections.enter(A);
             assert!(holds(&answering));
         }
         let (other, _other) = connections.enter(A);
         other.asked();
-        pause();
         let (newest, _newest) = connections.enter(A);
         assert!(!holds(&answering) && holds(&other) && holds(&newest));
     }
@@ -357,7 +392,6 @@ mod tests {
             slot.asked();
             slot.answered(body(&[1, 2, 3]));
             assert_eq!(slot.hand_out(2), Some(vec![1, 2]));
-            pause();
         }
         taken.flushed();
         let (_new, _leash) = connections.enter(A);
@@ -371,7 +405,6 @@ mod tests {
         let (alone, _alone) = connections.enter(B);
         let mut many = Vec::new();
         for _ in 0..20 {
-            pause();
             many.push(connections.enter(A));
             assert!(holds(&alone));
         }
@@ -385,7 +418,6 @@ mod tests {
             let (slot, leash) = connections.enter(from);
             slot.asked();
             slot.answered(body(&vec![0; bytes]));
-            pause();
             (slot, leash)
         };
         let (alone, _alone) = answered(B, 40);
@@ -410,7 +442,7 @@ mod tests {
 
     #[test]
     fn a_client_is_an_ipv4_address_or_a_net_of_ipv6() {
-        let of = |address: &str| client(address.parse().unwrap()).to_string();
+        let of = |address: &str| whose(address.parse().unwrap()).to_string();
         assert_eq!(of("192.0.2.1"), "192.0.2.1");
         assert_eq!(of("::ffff:192.0.2.1"), "192.0.2.1");
         assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");

@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that may wait to be accepted; the system may allow fewer.
-const BACKLOG: i32 = 1024;
+const BACKLOG: i32 = 4096;
 
 /// What the system may keep of an answer for a client that does not take it. By itself it would take megabytes.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;

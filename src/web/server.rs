@@ -55,7 +55,7 @@ where
 {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let answers = Arc::new(Answers::new(handler));
+    let answers = Answers::new(handler);
     // The other half is for captures and the database.
     let half = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |descriptors| (descriptors / 2) as usize);
     let connections = Connections::new(Limits { connections: limits.connections.min(half), ..limits });
@@ -97,8 +97,8 @@ where
 /// One connection from accept to close, cut off when its deadline passes or its place is taken.
 async fn converse<H, F>(stream: TcpStream, slot: Arc<Slot>, ended: oneshot::Receiver<()>, answers: Arc<Answers<H>>)
 where
-    H: Fn(String) -> F,
-    F: Future<Output = Response>,
+    H: Fn(String) -> F + Send + Sync + 'static,
+    F: Future<Output = Response> + Send + 'static,
 {
     let mut talk = pin!(talk(stream, Arc::clone(&slot), answers));
     let mut ended = pin!(ended);
@@ -121,8 +121,8 @@ where
 /// Requests and answers until either side has had enough, then an end that the client can read to.
 async fn talk<H, F>(stream: TcpStream, slot: Arc<Slot>, answers: Arc<Answers<H>>)
 where
-    H: Fn(String) -> F,
-    F: Future<Output = Response>,
+    H: Fn(String) -> F + Send + Sync + 'static,
+    F: Future<Output = Response> + Send + 'static,
 {
     // Without it a small answer could wait for the acknowledgement of the one before; a failure costs only that.
     let _ = stream.set_nodelay(true);
