@@ -188,3 +188,131 @@ impl Index {
 fn ends_of(kin: &[Kin], (src, dst): (u32, u32)) -> (u32, u32) {
     (kin[src as usize].first, kin[dst as usize].first)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MULTICAST: u8 = 6;
+
+    fn addr(n: u32) -> IpAddr {
+        IpAddr::from((10 << 24 | n).to_be_bytes())
+    }
+
+    fn mac(n: u32) -> Option<Mac> {
+        Some(Mac::from_bits(u64::from(n)))
+    }
+
+    fn index(addresses: usize, pairs: usize) -> Index {
+        Index::new(Limits { addresses, pairs })
+    }
+
+    fn end(index: &mut Index, n: u8) -> End {
+        let outside = IpAddr::from([203, 0, 113, 7]);
+        match n {
+            MULTICAST => End::Multicast,
+            5 => index.name(outside, &Scope::default()),
+            n => index.name(addr(n.into()), &Scope::default()),
+        }
+    }
+
+    proptest! {
+        /// Against the rule in its own words: lists of those who are in.
+        #[test]
+        fn who_comes_first_is_in_and_stays_in(
+            addresses in 0..4_usize, pairs in 0..5_usize, packets in vec(((0..6_u8, 0..3_u32), (0..=6_u8, 0..3_u32)), 0..60),
+        ) {
+            let mut index = index(addresses, pairs);
+            let (mut known, mut told): (Vec<u8>, Vec<(End, End)>) = Default::default();
+            let mut numbers = HashMap::new();
+            for packet in packets {
+                let mut number = |(n, behind): (u8, u32)| {
+                    let end = end(&mut index, n);
+                    if n < 5 && !known.contains(&n) && known.len() < addresses {
+                        known.push(n);
+                    }
+                    let expected = match n {
+                        MULTICAST => End::Multicast,
+                        5 => End::External,
+                        n if known.contains(&n) => End::Addr(addr(n.into())),
+                        _ => End::Other,
+                    };
+                    (end == expected).then(|| index.endpoint(end, mac(behind)))
+                };
+                let (Some(src), Some(dst)) = (number(packet.0), number(packet.1)) else { panic!("{packet:?}") };
+                let (one, two) = (index.directory().endpoint(src), index.directory().endpoint(dst));
+                prop_assert_eq!((one.mac, two.mac), (mac(packet.0.1), mac(packet.1.1)));
+
+                let found = index.pair(src, dst);
+                let ends = (one.end, two.end);
+                let is_in = ends == (End::Other, End::Other) || told.contains(&ends) || told.len() < pairs;
+                if is_in && ends != (End::Other, End::Other) && !told.contains(&ends) {
+                    told.push(ends);
+                }
+                let beyond = Endpoint { end: End::Beyond, mac: None };
+                let named = |number| index.directory().pair(number);
+                if is_in {
+                    prop_assert_eq!((named(found.0), found.1), ((one, two), None));
+                } else {
+                    prop_assert_eq!((named(found.0), found.1.map(named)), ((one, beyond), Some((beyond, two))));
+                }
+                prop_assert_eq!(*numbers.entry((src, dst)).or_insert(found), found);
+            }
+        }
+    }
+
+    /// However many MACs: bounded numbers, and whatever has one speaks of the ends that were meant.
+    #[test]
+    fn spoofed_macs_run_into_limits_and_never_change_the_ends() {
+        let (addresses, pairs) = (1_000, 2_000);
+        let mut index = index(addresses as usize, pairs);
+        let mut endpoints = HashMap::new();
+        for n in 0..addresses {
+            for behind in 0..MACS_PER_END + 2 {
+                let end = index.name(addr(n), &Scope::default());
+                let number = index.endpoint(end, mac(n << 16 | behind));
+                let named = index.directory().endpoint(number);
+                assert_eq!(named.end, End::Addr(addr(n)));
+                assert!(named.mac.is_none() || named.mac == mac(n << 16 | behind), "{n} {behind}: {named:?}");
+                // The first MAC is always known.
+                assert!(behind > 0 || named.mac.is_some());
+                endpoints.entry(n).or_insert_with(Vec::new).push(number);
+            }
+        }
+        let most = addresses as usize * 2 + FURTHER_ENDPOINTS;
+        assert!(index.directory().endpoints().len() <= most, "{}", index.directory().endpoints().len());
+        assert_eq!(index.endpoint(End::External, mac(1)), index.endpoint(End::External, mac(1)));
+
+        // Each of two addresses behind all its MACs, then all addresses.
+        let many: Vec<(u32, u32)> = (0..6)
+            .flat_map(|n| endpoints[&n].iter().flat_map(|src| endpoints[&9].iter().map(|dst| (*src, *dst))))
+            .chain(
+                (0..addresses)
+                    .flat_map(|n| (0..3).map(move |to| (n, to)))
+                    .map(|(n, to)| (endpoints[&n][1], endpoints[&to][2])),
+            )
+            .collect();
+        let end = |index: &Index, number: u32| index.directory().endpoint(number).end;
+        for (src, dst) in many {
+            let (pair, second) = index.pair(src, dst);
+            let ends = (end(&index, src), end(&index, dst));
+            let (one, two) = index.directory().pair(pair);
+            match second.map(|second| index.directory().pair(second)) {
+                None => assert_eq!((one.end, two.end), ends),
+                Some(second) => {
+                    assert_eq!((one.end, two.end), (ends.0, End::Beyond));
+                    assert_eq!((second.0.end, second.1.end), (End::Beyond, ends.1));
+                }
+            }
+        }
+        assert_eq!(index.counted_pairs, pairs);
+        let most = pairs + 2 * addresses as usize + FURTHER_PAIRS;
+        assert!(index.directory().pairs().len() <= most, "{}", index.directory().pairs().len());
+        assert!(index.pairs.len() == FURTHER_PAIRS && index.endpoints.len() >= FURTHER_ENDPOINTS);
+    }
+}
