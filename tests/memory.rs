@@ -140,7 +140,8 @@ fn replay_by_pair() {
         |at: usize| lines[1..].iter().map(|line| line.split(',').nth(at).unwrap().parse::<u64>().unwrap()).sum();
     assert_eq!((column(3), column(2)), (flood.frames, flood.bytes));
     assert_eq!(lines.len(), 1 + PAIRS + 1, "all that there may be, and other");
-    eprintln!("peak {peak}"); assert!(peak < MOST, "{peak} MiB");
+    eprintln!("peak memory: {peak} MiB");
+    assert!(peak < MOST, "{peak} MiB");
 }
 
 #[test]
@@ -155,7 +156,8 @@ fn replay_into_a_database() {
     flood.assert_all_in(&totals);
     assert_eq!(totals.0.len(), ADDRESSES + 1, "all that there may be, and other");
     report(&db, "import").assert_same(&totals);
-    eprintln!("peak {peak}"); assert!(peak < if flood.full { MOST } else { MOST * 2 / 3 }, "{peak} MiB");
+    eprintln!("peak memory: {peak} MiB");
+    assert!(peak < if flood.full { MOST } else { MOST * 2 / 3 }, "{peak} MiB");
 }
 
 #[test]
@@ -181,5 +183,6 @@ fn serve_with_scrapes() {
     let totals = report(&db, "live");
     flood.assert_all_in(&totals);
     assert_eq!(totals.0.len(), ADDRESSES + 1, "all that there may be, and other");
-    eprintln!("peak {peak}"); assert!(peak < if flood.full { MOST } else { MOST * 2 / 3 }, "{peak} MiB");
+    eprintln!("peak memory: {peak} MiB");
+    assert!(peak < if flood.full { MOST } else { MOST * 2 / 3 }, "{peak} MiB");
 }

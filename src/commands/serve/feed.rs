@@ -391,4 +391,34 @@ mod tests {
         ending.join().unwrap();
         assert_eq!((sum.packets, sum.bytes), (5, 100));
     }
+
+    #[test]
+    fn what_waits_too_long_is_kept_in_wider_buckets_and_every_sum_stays() {
+        let control = Shared::default();
+        let (sender, receiver) = sync_channel(4);
+        let mut feed = feed(&["--tee", "none"], &control, &sender);
+        feed.join("", "");
+        feed.widening.at = 100;
+        // A packet in each five minutes of ten days: hours would be 240 rows.
+        for number in 0..2880 {
+            let time = Timestamp::new(1_700_006_400 + 300 * i64::from(number), 0);
+            feed.frame(&Frame { time, link: LinkType::RAW, original_len: 20, data: &packet(number) });
+            feed.turn();
+            assert!(feed.meter.rows() < 200, "{}", feed.meter.rows());
+        }
+        feed.tell();
+        let rows: Vec<_> = receiver.try_iter().flat_map(|hand_over| hand_over.delta.rows).collect();
+        let mut sum = Counts::default();
+        rows.iter().for_each(|row| sum.add(row.counts));
+        assert_eq!((sum.packets, sum.bytes), (2880, 20 * 2880));
+        assert!(rows.iter().any(|row| row.bucket.seconds == 86_400));
+        for row in rows {
+            let within = |time: Timestamp| row.bucket.start <= time.clamped().0 && time.clamped().0 < row.bucket.end();
+            assert!(
+                within(row.seen.first)
+                    && within(row.seen.last)
+                    && row.bucket.start % i64::from(row.bucket.seconds) == 0
+            );
+        }
+    }
 }
