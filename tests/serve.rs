@@ -290,7 +290,7 @@ fn a_database_has_one_writer_and_any_number_of_readers() {
     let once = written(&small(1_700_000_000, 500), &file);
     let serve = Setup::new(&db).source(&file, "max").start();
     serve.scrape_at(8, NOTHING);
-    let in_use = "is in use by another ztmon (serve or replay --db): stop it, or give another --db";
+    let in_use = "is in use by another ztmon: stop it, or give another --db";
     let import = run(ztmon().args(["replay", "--db"]).arg(&db).arg(real("tee-both.pcap")));
     assert!(import.refusal().ends_with(in_use), "{import:?}");
     let second = run(&mut Setup::new(&db).source(&file, "max").command());

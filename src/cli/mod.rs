@@ -30,6 +30,13 @@ const EXAMPLES: &str = "Examples:
   ztmon replay capture.pcap                 what capture files hold
   ztmon report --top 10                     what the database holds";
 
+const DB_EXAMPLES: &str = "Examples:
+  ztmon db check                                    verify everything; also while serve runs
+  ztmon db repair --output sound.db                 save what is sound
+  ztmon db forget --last-seen-before 2025-01-01     clients that are long gone
+
+Exit status: 0 all well; 1 repair saved not all; 2 damaged, or nothing could be done.";
+
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -42,7 +49,7 @@ pub enum Command {
     /// Print the flow rule that sends copies to the observer
     Rules(Rules),
     /// Look after the database: check, repair, forget
-    #[command(subcommand)]
+    #[command(subcommand, arg_required_else_help = false, after_help = DB_EXAMPLES)]
     Db(Db),
 }
 

@@ -19,6 +19,7 @@
 
 mod add;
 mod forget;
+mod log;
 mod migrate;
 mod read;
 mod repair;
@@ -148,21 +149,6 @@ fn companion(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     name.into()
-}
-
-/// Bytes of a page: what every database has, before it has a log.
-const PAGE: u64 = 4096;
-
-/// An error if there is a log with something in it beside a file that is missing or too short to be its database.
-/// SQLite would throw the log away.
-fn check_log(path: &Path) -> Result<()> {
-    let len = |path: &Path| path.metadata().map_or(0, |data| data.len());
-    let log = wal(path);
-    if len(path) < PAGE && len(&log) > 0 {
-        let log = log.display();
-        return Err(blame(path, "", Damage(format!("it is missing or too short, and {log} belongs to it")).into()));
-    }
-    Ok(())
 }
 
 /// Says which database failed to open and what to do about it.

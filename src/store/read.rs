@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::add::{FORGOTTEN, UNLISTED, Usage};
 use super::table::{BUCKET, Damage, ENDPOINT, IMPORT, NETWORK, PAIR, Seal, TOTAL, USAGE_COLUMNS};
-use super::{blame, check_log, explain, migrate, resolve, time_at, wal};
+use super::{blame, explain, log, migrate, resolve, time_at, wal};
 use crate::time::{Bucket, Timestamp};
 use crate::traffic::{Counts, End, Endpoint, Origin, Row, Seen};
 
@@ -35,9 +35,9 @@ impl Reader {
     /// # Errors
     /// If there is none, it is not ztmon's, another version of ztmon has to read it, or it may not be read.
     pub fn open(path: &Path) -> Result<Reader> {
-        check_log(path)?;
+        log::check(path)?;
         let path = resolve(path)?;
-        check_log(&path)?;
+        log::check(&path)?;
         let mut copy_of = None;
         let (conn, immutable) = match connect(&path, false) {
             Ok(conn) => (conn, false),

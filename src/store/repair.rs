@@ -11,7 +11,7 @@ use rusqlite::{Connection, params_from_iter};
 
 use super::add::{FORGOTTEN, Usage};
 use super::table::{BUCKET, Seal, TABLES, Table, USAGE_COLUMNS};
-use super::{Reader, Writer, migrate, resolve, shm, wal};
+use super::{Reader, Writer, log, migrate, resolve, shm, wal};
 use crate::time::Timestamp;
 
 /// What every database of ztmon begins with: SQLite's magic, pages of 4 KiB, WAL mode and fixed values. Behind it are
@@ -29,7 +29,7 @@ pub struct Repaired {
 
 /// Writes what verifies of the database at `path` into a new one at `into`. The old one stays as it is.
 ///
-/// Usage whose source or destination is lost is kept as that of other addresses. Lifetime totals that are lost are
+/// Where a source or a destination is lost, its usage is kept as that of other addresses. Lifetime totals that are lost are
 /// those of the usage that is kept.
 ///
 /// # Errors
@@ -64,7 +64,10 @@ pub fn repair(path: &Path, into: &Path) -> Result<Repaired> {
     old.pragma_update(None, "writable_schema", true).with_context(nothing)?;
     let new = scratch.path().join("new.db");
     let mut writer = Writer::open(&new)?;
-    let repaired = save(&old, &mut writer).with_context(nothing)?;
+    let mut repaired = save(&old, &mut writer).with_context(nothing)?;
+    if let Some(frame) = log::gap(&path)? {
+        repaired.lost.push(format!("what was committed after frame {frame} of {}", wal(&path).display()));
+    }
     drop(writer);
     Reader::open(&new)?.check().context("what was saved does not verify")?;
     // Who may read and write the old one, and nobody else.
@@ -185,20 +188,22 @@ fn adopt_orphans(new: &Connection) -> Result<()> {
         "INSERT INTO network (id, name)
          SELECT DISTINCT network, 'network-' || network FROM (SELECT network FROM endpoint UNION SELECT network FROM bucket)
          WHERE network NOT IN (SELECT id FROM network);
-         DELETE FROM pair WHERE src NOT IN (SELECT id FROM endpoint) OR dst NOT IN (SELECT id FROM endpoint);
          DELETE FROM total WHERE endpoint NOT IN (SELECT id FROM endpoint);
          CREATE TEMP TABLE orphan AS
-         SELECT bucket.network, usage.* FROM usage JOIN bucket ON bucket.id = usage.bucket
-         WHERE usage.pair NOT IN (SELECT id FROM pair);
+         SELECT bucket.network, src.id AS src, dst.id AS dst, usage.*
+         FROM usage JOIN bucket ON bucket.id = usage.bucket
+         LEFT JOIN pair ON pair.id = usage.pair
+         LEFT JOIN endpoint src ON src.id = pair.src LEFT JOIN endpoint dst ON dst.id = pair.dst
+         WHERE src.id IS NULL OR dst.id IS NULL;
          INSERT OR IGNORE INTO endpoint (network, addr, mac) SELECT DISTINCT network, '{FORGOTTEN}', '' FROM orphan;
-         INSERT OR IGNORE INTO pair (src, dst)
-         SELECT id, id FROM endpoint WHERE addr = '{FORGOTTEN}' AND network IN (SELECT network FROM orphan);
+         UPDATE orphan SET src = coalesce(src, stranger.id), dst = coalesce(dst, stranger.id)
+         FROM endpoint stranger WHERE stranger.network = orphan.network AND stranger.addr = '{FORGOTTEN}';
          DELETE FROM usage WHERE (bucket, pair) IN (SELECT bucket, pair FROM orphan);
+         DELETE FROM pair WHERE src NOT IN (SELECT id FROM endpoint) OR dst NOT IN (SELECT id FROM endpoint);
+         INSERT OR IGNORE INTO pair (src, dst) SELECT DISTINCT src, dst FROM orphan;
          INSERT INTO usage (bucket, pair, bytes, packets, copies, first, last)
          SELECT bucket, pair.id, sum(bytes), sum(packets), sum(copies), min(first), max(last)
-         FROM orphan
-         JOIN endpoint ON endpoint.network = orphan.network AND endpoint.addr = '{FORGOTTEN}'
-         JOIN pair ON pair.src = endpoint.id AND pair.dst = endpoint.id
+         FROM orphan JOIN pair ON pair.src = orphan.src AND pair.dst = orphan.dst
          GROUP BY bucket, pair.id
          ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes, packets = packets + excluded.packets,
              copies = copies + excluded.copies, first = min(first, excluded.first), last = max(last, excluded.last);

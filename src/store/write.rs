@@ -13,9 +13,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::add::{self, FORGOTTEN, Source};
 use super::read::endpoint;
 use super::table::{Damage, ENDPOINT, IMPORT, NETWORK, TABLES, TOTAL};
-use super::{
-    Import, LiveTotals, NetworkId, blame, check_log, count, explain, migrate, resolve, seen, shm, totals, wal,
-};
+use super::{Import, LiveTotals, NetworkId, blame, count, explain, log, migrate, resolve, seen, shm, totals, wal};
 use crate::time::Timestamp;
 use crate::traffic::{DeltaRow, Directory, End, Origin, Totals};
 
@@ -47,10 +45,10 @@ impl Writer {
     pub fn open(path: &Path) -> Result<Writer> {
         ensure!(rusqlite::version_number() >= SAFE_SQLITE, "SQLite {} is too old", rusqlite::version());
         ensure!(!path.exists() || path.is_file(), "{} is not a file: give another --db", path.display());
-        check_log(path)?;
+        log::check(path)?;
         let (lock, created) = lock(path)?;
         let path = resolve(path)?;
-        match check_log(&path).and_then(|()| connect(&path)) {
+        match log::check(&path).and_then(|()| connect(&path)) {
             Ok(conn) => Ok(Writer { conn, path, open: false, epoch: next_epoch(), created, lock }),
             Err(error) => {
                 if created {
@@ -335,10 +333,7 @@ pub(super) fn lock(path: &Path) -> Result<(File, bool)> {
             Err(TryLockError::WouldBlock) => {
                 // Closing it would drop SQLite's own locks if the other writer is in this process.
                 std::mem::forget(file);
-                bail!(
-                    "{} is in use by another ztmon (serve or replay --db): stop it, or give another --db",
-                    path.display()
-                )
+                bail!("{} is in use by another ztmon: stop it, or give another --db", path.display())
             }
             Err(TryLockError::Error(error)) => {
                 return Err(error).with_context(|| format!("cannot lock {}", path.display()));

@@ -110,17 +110,19 @@ pub fn wait_for(serve: &Serve, sent: &Totals) {
     shown.assert_same(sent);
 }
 
-/// Holds that nothing that is shown moves without a commit.
+/// Holds that no counter falls, and that no client's moves without a commit.
 #[derive(Default)]
-pub struct Still(Mutex<Option<(f64, Totals)>>);
+pub struct Still(Mutex<Option<Metrics>>);
 
 impl Still {
     /// Holds an answer against the one before. They come from one scraper and one `serve`.
     pub fn check(&self, answer: &Answer) {
-        let commit = answer.metrics.float("ztmon_store_last_commit_timestamp_seconds");
-        let before = self.0.lock().unwrap().replace((commit, answer.totals.clone()));
-        if let Some((_, totals)) = before.filter(|(before, _)| *before == commit) {
-            totals.assert_same(&answer.totals);
+        let now = &answer.metrics;
+        let Some(before) = self.0.lock().unwrap().replace(now.clone()) else { return };
+        before.assert_counters_at_most(now);
+        let commit = |metrics: &Metrics| metrics.float("ztmon_store_last_commit_timestamp_seconds");
+        if commit(&before) == commit(now) {
+            before.totals().assert_same(&answer.totals);
         }
     }
 }

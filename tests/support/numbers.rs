@@ -184,6 +184,18 @@ impl Metrics {
         all[0].value.parse().unwrap()
     }
 
+    /// That no counter is above what it is in `later`, and none is missing there.
+    pub fn assert_counters_at_most(&self, later: &Metrics) {
+        let counters = |metrics: &Metrics| -> BTreeMap<_, f64> {
+            let counters = metrics.samples.iter().filter(|sample| sample.name.ends_with("_total"));
+            counters.map(|it| ((it.name.clone(), it.labels.clone()), it.value.parse().unwrap())).collect()
+        };
+        let later = counters(later);
+        for (series, value) in counters(self) {
+            assert!(later.get(&series).is_some_and(|later| *later >= value), "{series:?}: {value}, then {later:?}");
+        }
+    }
+
     /// What every client and every other end moved; ends that moved nothing are left out, as reports do.
     pub fn totals(&self) -> Totals {
         let mut totals: BTreeMap<(String, String), Total> = BTreeMap::new();

@@ -1,5 +1,7 @@
 //! What is damaged is noticed, and what is sound of it saved.
 
+use std::os::unix::fs::PermissionsExt;
+
 use twox_hash::XxHash3_64;
 
 use super::*;
@@ -180,15 +182,19 @@ fn repair_saves_what_is_sound_and_keeps_the_old_file() {
     let bytes = |rows: &[Kept]| rows.iter().map(|(.., row)| row.counts.bytes).sum::<u64>();
     let lost: Vec<_> = before.iter().filter(|(_, bucket, _)| bucket.start == 1200).cloned().collect();
     assert_eq!(bytes(&after), bytes(&before) - bytes(&lost));
-    // What had the lost address is other now; the rest is as it was.
-    let of = |rows: &[Kept], end| {
+    // The lost address is other now; all else is as it was.
+    let moved = |rows: &[Kept], src, dst| {
         rows.iter()
-            .filter(|(_, bucket, row)| row.src.end == end && bucket.start != 1200)
+            .filter(|(_, bucket, row)| (row.src.end, row.dst.end) == (src, dst) && bucket.start != 1200)
             .map(|(.., row)| row.counts.bytes)
             .sum::<u64>()
     };
-    assert_eq!(of(&after, client(1).end), 0);
-    assert_eq!(of(&after, pseudo(End::External).end), of(&before, pseudo(End::External).end) * 5 / 6);
+    let (gone, kept) = (client(1).end, End::External);
+    assert_eq!((moved(&after, gone, kept), moved(&after, gone, gone)), (0, 0));
+    assert_eq!(moved(&after, End::Other, kept), moved(&before, gone, kept));
+    assert_eq!(moved(&after, kept, End::Other), moved(&before, kept, gone));
+    assert_eq!(moved(&after, End::Other, End::Other), moved(&before, gone, gone));
+    assert_eq!(moved(&after, kept, kept), moved(&before, kept, kept));
     assert!(line(repair(&db, &sound)).contains("is there already"));
 }
 
@@ -204,6 +210,109 @@ fn repair_saves_all_of_a_sound_database_even_without_its_header() {
     let sound = dir.path().join("sound.db");
     assert_eq!(repair(&db, &sound).unwrap().lost, Vec::<String>::new());
     assert_eq!(shown(&sound).unwrap(), truth);
+}
+
+/// The schema's text is part of the file, and so are who may read it and how long it says it is.
+#[test]
+fn repair_mends_the_schema_and_the_length_and_keeps_the_file_private() {
+    let (dir, db) = place();
+    fill(&db);
+    let truth = shown(&db).unwrap();
+    let conn = Connection::open(db.canonicalize().unwrap()).unwrap();
+    let garbage = "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, 'CREATE', 'CREBTE')";
+    conn.execute_batch(garbage).unwrap();
+    drop(conn);
+    let mut bytes = fs::read(&db).unwrap();
+    bytes[28..32].copy_from_slice(&[0, 0, 0, 2]);
+    fs::write(&db, bytes).unwrap();
+    fs::set_permissions(&db, fs::Permissions::from_mode(0o640)).unwrap();
+    assert!(shown(&db).is_none());
+    let sound = dir.path().join("sound.db");
+    assert_eq!(repair(&db, &sound).unwrap().lost, Vec::<String>::new());
+    assert_eq!(shown(&sound).unwrap(), truth);
+    assert_eq!(fs::metadata(&sound).unwrap().permissions().mode() & 0o777, 0o640);
+}
+
+/// A database as a crash leaves it: sixty commits are in its log, and the frames that begin them.
+fn crashed(dir: &Path) -> (PathBuf, Vec<usize>) {
+    let (db, copy) = (dir.join("running.db"), dir.join("crashed.db"));
+    let mut writer = Writer::open(&db).unwrap();
+    let mut starts = Vec::new();
+    for n in 0..60 {
+        starts.push(fs::metadata(wal(&db)).unwrap().len() as usize);
+        store(&mut writer, Origin::Live, &[packet(0, 1, n, at(n as i64))]);
+    }
+    fs::copy(&db, &copy).unwrap();
+    fs::copy(wal(&db), wal(&copy)).unwrap();
+    (copy, starts)
+}
+
+#[test]
+fn a_log_that_was_damaged_after_a_crash_is_not_believed() {
+    let (dir, _) = place();
+    let (db, starts) = crashed(dir.path());
+    let log = fs::read(wal(&db)).unwrap();
+    let frame = 4096 + 24;
+    let last_but_one = starts[58];
+    for n in 0..200_u64 {
+        let bit = 8 * 32 + XxHash3_64::oneshot(&n.to_le_bytes()) as usize % (8 * (last_but_one - 32));
+        let mut damaged = log.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        fs::write(wal(&db), damaged).unwrap();
+        let error = line(Reader::open(&db));
+        let where_ = format!("damaged: frame {} of", (bit / 8 - 32) / frame + 1);
+        assert!(error.contains(&where_) && error.contains("ztmon db repair --db"), "{error}");
+        assert_eq!(line(Writer::open(&db)), error);
+    }
+    // Reading it has changed nothing.
+    fs::write(wal(&db), log).unwrap();
+    let sound = dir.path().join("sound.db");
+    assert_eq!(repair(&db, &sound).unwrap().lost, Vec::<String>::new());
+    assert_eq!(shown(&db), shown(&sound));
+    assert_eq!(live_totals(&Writer::open(&db).unwrap())[0].1.sent_packets, 60);
+}
+
+#[test]
+fn repair_says_what_a_damaged_log_takes_along() {
+    let (dir, _) = place();
+    let (db, starts) = crashed(dir.path());
+    let mut log = fs::read(wal(&db)).unwrap();
+    log[starts[30] + 100] ^= 1;
+    fs::write(wal(&db), log).unwrap();
+    let sound = dir.path().join("sound.db");
+    let lost = repair(&db, &sound).unwrap().lost;
+    assert!(lost.len() == 1 && lost[0].starts_with("what was committed after frame "), "{lost:?}");
+    assert_eq!(live_totals(&Writer::open(&sound).unwrap())[0].1.sent_packets, 30);
+}
+
+#[test]
+fn a_log_whose_last_transaction_is_half_written_ends_before_it() {
+    let (dir, _) = place();
+    let (db, starts) = crashed(dir.path());
+    let (file, log) = (fs::read(&db).unwrap(), fs::read(wal(&db)).unwrap());
+    for cut in (starts[59]..log.len()).step_by(1000) {
+        // Cut off there; or the rest of the room was made, and nothing written to it yet.
+        for mut torn in [log[..cut].to_vec(), log.clone()] {
+            torn[cut..].fill(0);
+            fs::write(&db, &file).unwrap();
+            fs::write(wal(&db), torn).unwrap();
+            fs::remove_file(shm(&db)).ok();
+            assert_eq!(live_totals(&Writer::open(&db).unwrap())[0].1.sent_packets, 59, "{cut}");
+        }
+    }
+}
+
+#[test]
+fn an_older_database_gets_checksums_only_if_it_fits_together() {
+    let (_dir, db) = place();
+    fs::copy("testdata/store/version-1.db", &db).unwrap();
+    let conn = Connection::open(db.canonicalize().unwrap()).unwrap();
+    conn.execute_batch("UPDATE usage SET bytes = bytes + 1 WHERE pair = (SELECT min(pair) FROM usage)").unwrap();
+    drop(conn);
+    let before = fs::read(&db).unwrap();
+    let error = line(Writer::open(&db));
+    assert!(error.contains("totals are not the sums of the usage"), "{error}");
+    assert_eq!(fs::read(&db).unwrap(), before);
 }
 
 #[test]
