@@ -32,31 +32,32 @@ impl Packet<'_> {
     }
 }
 
-/// An Ethernet address: six bytes in the low 48 bits, the first byte topmost.
+/// An Ethernet address: its bytes as they stand in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Mac(pub u64);
+pub struct Mac(pub [u8; 6]);
 
 impl Mac {
-    /// From the bytes as they stand in a frame.
-    pub fn from_bytes(b: [u8; 6]) -> Self {
-        Mac(u64::from_be_bytes([0, 0, b[0], b[1], b[2], b[3], b[4], b[5]]))
+    /// From the low 48 bits of a number, the first byte topmost.
+    pub fn from_bits(bits: u64) -> Self {
+        let [_, _, a, b, c, d, e, f] = bits.to_be_bytes();
+        Mac([a, b, c, d, e, f])
     }
 
-    /// The bytes as they stand in a frame.
-    pub fn bytes(self) -> [u8; 6] {
-        let [_, _, a, b, c, d, e, f] = self.0.to_be_bytes();
-        [a, b, c, d, e, f]
+    /// The bytes as one number, the first byte topmost.
+    pub fn bits(self) -> u64 {
+        let [a, b, c, d, e, f] = self.0;
+        u64::from_be_bytes([0, 0, a, b, c, d, e, f])
     }
 
     /// The group bit: set for multicast and broadcast.
     pub fn is_group(self) -> bool {
-        self.0 >> 40 & 1 == 1
+        self.0[0] & 1 == 1
     }
 }
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.bytes();
+        let [a, b, c, d, e, g] = self.0;
         write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
     }
 }
@@ -75,7 +76,7 @@ impl FromStr for Mac {
                 .ok_or("a MAC is six bytes in hex, like e2:53:1a:4b:b7:7c")?;
         }
         match parts.next() {
-            None => Ok(Mac::from_bytes(bytes)),
+            None => Ok(Mac(bytes)),
             Some(_) => Err("a MAC is six bytes in hex, like e2:53:1a:4b:b7:7c".to_owned()),
         }
     }
@@ -89,7 +90,8 @@ mod tests {
     fn a_mac_reads_as_it_prints() {
         let mac: Mac = "e2:53:1a:4b:b7:7c".parse().unwrap();
         assert_eq!(mac.to_string(), "e2:53:1a:4b:b7:7c");
-        assert_eq!(Mac::from_bytes(mac.bytes()), mac);
+        assert_eq!(Mac::from_bits(mac.bits()), mac);
+        assert_eq!(mac.bits(), 0xe253_1a4b_b77c);
         assert!(!mac.is_group());
         assert!("ff:ff:ff:ff:ff:ff".parse::<Mac>().unwrap().is_group());
         for bad in ["", "e2:53:1a:4b:b7", "e2:53:1a:4b:b7:7c:00", "e2:53:1a:4b:b7:+c", "e2531a4bb77c"] {

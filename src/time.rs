@@ -8,8 +8,8 @@ use chrono::{DateTime, Datelike, Timelike};
 /// Nanoseconds in a second.
 pub const SECOND: i128 = 1_000_000_000;
 
-/// Seconds in one kept bucket: five minutes, aligned to the Unix epoch.
-pub const BUCKET_SECONDS: i64 = 300;
+/// Seconds in the finest bucket: five minutes, aligned to the Unix epoch.
+pub const BUCKET_SECONDS: u32 = 300;
 
 /// The first second of the year 0000 and the last of the year 9999: what RFC 3339 can print.
 const FIRST_SECOND: i64 = -62_167_219_200;
@@ -24,6 +24,27 @@ pub struct Timestamp(pub i128);
 /// A length of time in nanoseconds, never negative.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub i128);
+
+/// An interval that usage is summed up over. It begins at a multiple of its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Bucket {
+    /// Its start, in seconds since the epoch.
+    pub start: i64,
+    /// Its length.
+    pub seconds: u32,
+}
+
+impl Bucket {
+    /// Its end, in seconds since the epoch: the first second that is not in it.
+    pub fn end(self) -> i64 {
+        self.start + i64::from(self.seconds)
+    }
+
+    /// The bucket of `seconds` that holds this one's start.
+    pub fn widened(self, seconds: u32) -> Bucket {
+        Bucket { start: self.start - self.start.rem_euclid(seconds.into()), seconds }
+    }
+}
 
 impl Timestamp {
     /// The time `nanos` nanoseconds after `seconds` seconds since the epoch. `nanos` may exceed a second.
@@ -51,10 +72,10 @@ impl Timestamp {
         }
     }
 
-    /// The start, in seconds since the epoch, of the five-minute bucket that holds this time.
-    pub fn bucket(self) -> i64 {
+    /// The five-minute bucket that holds this time.
+    pub fn bucket(self) -> Bucket {
         let (seconds, _) = self.clamped();
-        seconds - seconds.rem_euclid(BUCKET_SECONDS)
+        Bucket { start: seconds - seconds.rem_euclid(BUCKET_SECONDS.into()), seconds: BUCKET_SECONDS }
     }
 
     /// How far apart two times are.
@@ -73,6 +94,11 @@ impl Span {
     /// From seconds.
     pub const fn seconds(seconds: i64) -> Self {
         Span(seconds as i128 * SECOND)
+    }
+
+    /// In whole seconds.
+    pub fn as_seconds(self) -> i64 {
+        i64::try_from(self.0 / SECOND).unwrap_or(i64::MAX)
     }
 }
 
@@ -142,8 +168,11 @@ mod tests {
 
     #[test]
     fn buckets_start_on_five_minutes_of_utc_on_both_sides_of_the_epoch() {
-        assert_eq!(Timestamp::new(299, 999_999_999).bucket(), 0);
-        assert_eq!(Timestamp::new(300, 0).bucket(), 300);
-        assert_eq!(Timestamp(-1).bucket(), -300);
+        let bucket = |start| Bucket { start, seconds: 300 };
+        assert_eq!(Timestamp::new(299, 999_999_999).bucket(), bucket(0));
+        assert_eq!(Timestamp::new(300, 0).bucket(), bucket(300));
+        assert_eq!(Timestamp(-1).bucket(), bucket(-300));
+        assert_eq!(bucket(7500).widened(3600), Bucket { start: 7200, seconds: 3600 });
+        assert_eq!(bucket(-300).widened(3600).end(), 0);
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use crate::packet::Mac;
-use crate::time::Timestamp;
+use crate::time::{Bucket, Timestamp};
 
 /// One end of a counted packet. The order is that of every report: IPv4 before IPv6, numeric, then the pseudo-ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -247,19 +247,44 @@ pub struct Delta {
 pub struct DeltaRow {
     /// The number of the pair.
     pub pair: u32,
-    /// Start of the five-minute bucket, in seconds since the epoch ([`Timestamp::bucket`]).
-    pub bucket: i64,
+    /// When, as far as history tells.
+    pub bucket: Bucket,
     /// How much.
     pub counts: Counts,
     /// When.
     pub seen: Seen,
 }
 
-/// Everything a ledger's deltas have named so far: turns their numbers back into endpoints.
+/// Everything a ledger has named so far: turns its numbers back into endpoints.
 #[derive(Debug, Default)]
 pub struct Directory {
     endpoints: Vec<Endpoint>,
     pairs: Vec<(u32, u32)>,
+}
+
+impl Delta {
+    /// Puts rows into buckets of `seconds`, where theirs are shorter, and merges them. What remains exact is every sum,
+    /// and when the first and last packet came.
+    pub fn widen(&mut self, seconds: u32) {
+        for row in self.rows.iter_mut().filter(|row| row.bucket.seconds < seconds) {
+            row.bucket = row.bucket.widened(seconds);
+        }
+        self.merge();
+    }
+
+    /// Sums up the rows of the same pair and bucket.
+    pub fn merge(&mut self) {
+        self.rows.sort_unstable_by_key(|row| (row.pair, row.bucket));
+        self.rows.dedup_by(|later, row| {
+            let same = (row.pair, row.bucket) == (later.pair, later.bucket);
+            if same {
+                row.counts.add(later.counts);
+                row.seen.merge(later.seen);
+            }
+            same
+        });
+        self.rows.shrink_to_fit();
+    }
 }
 
 impl Directory {
@@ -269,10 +294,47 @@ impl Directory {
         self.pairs.extend_from_slice(&delta.pairs);
     }
 
+    /// A new endpoint's number.
+    pub fn add_endpoint(&mut self, endpoint: Endpoint) -> u32 {
+        self.endpoints.push(endpoint);
+        self.endpoints.len() as u32 - 1
+    }
+
+    /// A new pair's number.
+    pub fn add_pair(&mut self, src: u32, dst: u32) -> u32 {
+        self.pairs.push((src, dst));
+        self.pairs.len() as u32 - 1
+    }
+
+    /// All endpoints, by their numbers.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// The numbers of source and destination of all pairs, by their own.
+    pub fn pairs(&self) -> &[(u32, u32)] {
+        &self.pairs
+    }
+
+    /// An endpoint, by its number.
+    pub fn endpoint(&self, endpoint: u32) -> Endpoint {
+        self.endpoints[endpoint as usize]
+    }
+
+    /// The numbers of a pair's source and destination, by the pair's.
+    pub fn ends(&self, pair: u32) -> (u32, u32) {
+        self.pairs[pair as usize]
+    }
+
     /// Source and destination of a pair, by its number.
     pub fn pair(&self, pair: u32) -> (Endpoint, Endpoint) {
-        let (src, dst) = self.pairs[pair as usize];
-        (self.endpoints[src as usize], self.endpoints[dst as usize])
+        let (src, dst) = self.ends(pair);
+        (self.endpoint(src), self.endpoint(dst))
+    }
+
+    /// The bytes of all packets in the rows. One from beyond the limit of pairs has two rows and counts once.
+    pub fn bytes(&self, rows: &[DeltaRow]) -> u64 {
+        rows.iter().filter(|row| self.pair(row.pair).0.end != End::Beyond).map(|row| row.counts.bytes).sum()
     }
 
     /// The row with its endpoints in full.

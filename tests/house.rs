@@ -36,10 +36,10 @@ const MAY_KNOW: [(&str, &[&str]); 17] = [
 ];
 
 /// Where a crate may be named.
-const AT_HOME: [(&str, &[&str]); 12] = [
+const AT_HOME: [(&str, &[&str]); 13] = [
     ("etherparse", &["parse"]),
     ("ipnet", &["meter"]),
-    ("hashbrown", &["meter"]),
+    ("hashbrown", &["meter", "report"]),
     ("pcap", &["capture"]),
     ("flate2", &["capture"]),
     ("zstd", &["capture"]),
@@ -49,6 +49,7 @@ const AT_HOME: [(&str, &[&str]); 12] = [
     ("socket2", &["web"]),
     ("clap", &["cli"]),
     ("chrono", &["time", "zone"]),
+    ("landlock", &["commands"]),
 ];
 
 /// A source file: its top-level module, its path and its code.

@@ -20,7 +20,7 @@ const FRAMES: u64 = 3398;
 const NOTHING: Total = Total { sent_bytes: 0, received_bytes: 0, sent_packets: 0, received_packets: 0 };
 
 /// Every name that monitoring may rely on.
-const NAMES: [&str; 26] = [
+const NAMES: [&str; 27] = [
     "zerotier_host_received_bytes_total",
     "zerotier_host_sent_bytes_total",
     "zerotier_host_received_packets_total",
@@ -40,6 +40,7 @@ const NAMES: [&str; 26] = [
     "ztmon_capture_last_frame_timestamp_seconds",
     "ztmon_store_last_commit_timestamp_seconds",
     "ztmon_store_up",
+    "ztmon_store_uncommitted_bytes",
     "ztmon_build_info",
     "process_cpu_seconds_total",
     "process_open_fds",

@@ -55,7 +55,7 @@ impl From<Device> for Candidate {
 /// The device's own MAC, where the system tells it (Linux).
 pub fn device_mac(name: &str) -> Option<Mac> {
     let text = std::fs::read_to_string(Path::new("/sys/class/net").join(name).join("address")).ok()?;
-    text.trim().parse().ok().filter(|mac: &Mac| mac.0 != 0)
+    text.trim().parse().ok().filter(|mac: &Mac| mac.bits() != 0)
 }
 
 /// The number that the system gave the device (Linux). A device that went away and came back has another, and a capture

@@ -1,5 +1,6 @@
 //! The verbs: the only places that know everything, and the only ones that ask for the time.
 
+mod db;
 mod import;
 mod output;
 mod place;
@@ -31,6 +32,7 @@ pub fn run(arguments: Result<Cli, Usage>) -> ExitCode {
         Ok(cli) => match cli.command {
             Command::Replay(args) => replay::run(*args),
             Command::Report(args) => report::run(args),
+            Command::Db(args) => db::run(args),
             Command::Rules(args) => rules::run(&args),
             Command::Serve(args) => serve::run(*args),
         },
@@ -41,7 +43,7 @@ pub fn run(arguments: Result<Cli, Usage>) -> ExitCode {
         }
         Err(Usage::Clap(error)) => Err(anyhow::anyhow!(cli::in_one_line(&error))),
         Err(Usage::NoVerb(line)) => {
-            say("ztmon: no command given; there are serve, replay, report and rules (see ztmon --help)");
+            say("ztmon: no command given; there are serve, replay, report, rules and db (see ztmon --help)");
             say(&format!("try: {line}"));
             Ok(Status::Nothing)
         }

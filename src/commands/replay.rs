@@ -16,7 +16,6 @@ use crate::cli;
 use crate::meter::Meter;
 use crate::report::{Builder, thousands};
 use crate::store;
-use crate::traffic::Directory;
 
 /// Rows of the matrix that are gathered before they are summed up: bounds memory, whatever the times are.
 const MAX_ROWS: usize = 1 << 16;
@@ -49,7 +48,7 @@ pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
 
     let mut filter = args.counting.filter.clone().map(Filter::new);
     let mut meter = Meter::new(args.counting.settings(0));
-    let mut totals = Totals { directory: Directory::default(), builder: Builder::new(output.by) };
+    let mut totals = Builder::new(output.by);
     let progress = Progress::new(&history, output.quiet);
     let mut frames = 0;
     while history.advance() {
@@ -65,10 +64,10 @@ pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
         let outcome = meter.frame(&frame);
         inputs[source].record(outcome, frame.time);
         if meter.rows() >= MAX_ROWS {
-            totals.take(&mut meter, database.as_mut())?;
+            take(&mut meter, &mut totals, database.as_mut())?;
         }
     }
-    totals.take(&mut meter, database.as_mut())?;
+    take(&mut meter, &mut totals, database.as_mut())?;
     progress.finish();
 
     let stats = meter.stats();
@@ -81,7 +80,7 @@ pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
         database.commit(&inputs)?;
     }
     complain(&history, &unread);
-    match destination.print(totals.builder, output, &summary::json(&stats, &diagnosis)) {
+    match destination.print(totals, output, &summary::json(&stats, &diagnosis)) {
         Err(error) if imported => {
             say(&format!("ztmon: {error:#}; the import is done all the same, and report shows it"));
             return Ok(Status::Partly);
@@ -106,24 +105,14 @@ fn complain(history: &History, unread: &[String]) {
     }
 }
 
-/// What this run counts, for the report and the database.
-struct Totals {
-    directory: Directory,
-    builder: Builder,
-}
-
-impl Totals {
-    fn take(&mut self, meter: &mut Meter, database: Option<&mut Database>) -> anyhow::Result<()> {
-        let delta = meter.take();
-        self.directory.extend(&delta);
-        for row in &delta.rows {
-            self.builder.add("", &self.directory.row(row));
-        }
-        match database {
-            Some(database) => database.add(&self.directory, &delta.rows),
-            None => Ok(()),
-        }
+/// Moves what was counted into the report, and into the database if there is one.
+fn take(meter: &mut Meter, totals: &mut Builder, database: Option<&mut Database>) -> anyhow::Result<()> {
+    let delta = meter.take();
+    let directory = meter.directory();
+    for row in &delta.rows {
+        totals.add("", &directory.row(row));
     }
+    database.map_or(Ok(()), |database| database.add(directory, &delta.rows))
 }
 
 /// A bar on a terminal: bytes, packets per second, time left.

@@ -10,7 +10,7 @@ use super::{Status, place};
 use crate::cli::{self, Origins};
 use crate::report::{Builder, thousands};
 use crate::store::{self, Reader};
-use crate::time::{BUCKET_SECONDS, Timestamp};
+use crate::time::Timestamp;
 use crate::traffic::{Counts, End, Origin, Seen};
 
 pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
@@ -68,11 +68,10 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
 /// A bound in seconds, which must fall between two kept buckets.
 fn bucket(flag: &str, bound: Option<Timestamp>) -> anyhow::Result<Option<i64>> {
     let Some(bound) = bound else { return Ok(None) };
-    let before = bound.bucket();
-    if Timestamp::new(before, 0) == bound {
-        return Ok(Some(before));
+    let bucket = bound.bucket();
+    let (earlier, later) = (Timestamp::new(bucket.start, 0), Timestamp::new(bucket.end(), 0));
+    if earlier == bound {
+        return Ok(Some(bucket.start));
     }
-    let after = before + BUCKET_SECONDS;
-    let (earlier, later) = (Timestamp::new(before, 0), Timestamp::new(after, 0));
     bail!("{flag} {bound} falls inside a five-minute bucket of the database: the nearest are {earlier} and {later}")
 }

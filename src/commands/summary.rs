@@ -27,6 +27,9 @@ pub(super) fn text(stats: &Stats, diagnosis: &Diagnosis, tee: Tee) -> String {
     for apart in &diagnosis.apart {
         writeln!(text, "{apart}").ok();
     }
+    if diagnosis.apart_rest > 0 {
+        writeln!(text, "{} singles are from or to other MACs that are in no pair", diagnosis.apart_rest).ok();
+    }
     for warning in &diagnosis.warnings {
         writeln!(text, "warning: {warning}").ok();
     }
@@ -36,7 +39,7 @@ pub(super) fn text(stats: &Stats, diagnosis: &Diagnosis, tee: Tee) -> String {
 /// Pairs and singles, and what they say of the packets that were missed.
 fn copies(diagnosis: &Diagnosis) -> String {
     let mut text = format!("{} pairs, {} singles", thousands(diagnosis.pairs), thousands(diagnosis.singles));
-    let apart: u64 = diagnosis.apart.iter().map(|apart| apart.singles).sum();
+    let apart = diagnosis.apart.iter().map(|apart| apart.singles).sum::<u64>() + diagnosis.apart_rest;
     for (count, what) in [(apart, "apart (see below)"), (diagnosis.pending, "waiting for a copy at the end")] {
         if count > 0 {
             write!(text, ", {} {what}", thousands(count)).ok();
@@ -55,6 +58,8 @@ pub(super) fn json(stats: &Stats, diagnosis: &Diagnosis) -> Value {
         .apart
         .iter()
         .map(|apart| json!({"mac": apart.mac.to_string(), "singles": apart.singles, "observer": apart.observer}));
+    let rest =
+        (diagnosis.apart_rest > 0).then(|| json!({"mac": "rest", "singles": diagnosis.apart_rest, "observer": false}));
     json!({
         "frames": stats.outcomes.frames(),
         "counted": count(Outcome::Counted),
@@ -65,7 +70,7 @@ pub(super) fn json(stats: &Stats, diagnosis: &Diagnosis) -> Value {
         "unsupported_link": count(Outcome::UnsupportedLink),
         "pairs": diagnosis.pairs,
         "singles": diagnosis.singles,
-        "singles_apart": apart.collect::<Vec<_>>(),
+        "singles_apart": apart.chain(rest).collect::<Vec<_>>(),
         "pending": diagnosis.pending,
         "missed_share": diagnosis.missed_share(),
         "warnings": diagnosis.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),

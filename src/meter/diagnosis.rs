@@ -1,14 +1,19 @@
 //! What the copies say about the capture itself.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::fmt;
 
 use super::ledger::Pair;
 use super::{Settings, Stats, Tee};
 use crate::packet::Mac;
+use crate::traffic::Directory;
 
 /// Below so many unicast packets in scope nothing is said about the settings.
 const ENOUGH: u64 = 1_000;
+
+/// MACs that are named, at most: whoever spoofs them may have any number.
+const MAX_APART: usize = 100;
 
 /// Lengths at which frames were cut.
 #[derive(Debug, Default)]
@@ -42,7 +47,7 @@ impl Cuts {
         if elsewhere * 10 <= (elsewhere + self.at_rule) * 9 {
             return None;
         }
-        self.elsewhere.iter().max_by_key(|&(&len, &count)| (count, std::cmp::Reverse(len))).map(|(&len, _)| len)
+        self.elsewhere.iter().max_by_key(|&(&len, &count)| (count, Reverse(len))).map(|(&len, _)| len)
     }
 }
 
@@ -60,8 +65,10 @@ pub struct Diagnosis {
     pub singles: u64,
     /// Packets whose window has not passed.
     pub pending: u64,
-    /// Singles from or to a MAC that is in no pair at all.
+    /// Singles from or to a MAC that is in no pair at all: the MACs with the most of them, a hundred at most.
     pub apart: Vec<Apart>,
+    /// Such singles of all other MACs.
+    pub apart_rest: u64,
     /// What does not fit together.
     pub warnings: Vec<Warning>,
 }
@@ -114,16 +121,19 @@ pub enum Warning {
 }
 
 impl Diagnosis {
-    pub(super) fn new<'a>(
+    pub(super) fn new(
         settings: &Settings,
         stats: &Stats,
         pending: u64,
-        pairs: impl Iterator<Item = (&'a Pair, Option<Mac>, Option<Mac>)> + Clone,
+        (directory, pairs): (&Directory, &[Pair]),
         cuts: &Cuts,
         shadow: (u64, u64),
     ) -> Self {
-        let apart = apart(pairs, settings.observer);
-        let singles = stats.singles - apart.iter().map(|apart| apart.singles).sum::<u64>();
+        let mut apart = apart(directory, pairs, settings.observer);
+        let sum = |apart: &[Apart]| apart.iter().map(|apart| apart.singles).sum::<u64>();
+        let singles = stats.singles - sum(&apart);
+        let apart_rest = apart.get(MAX_APART..).map_or(0, sum);
+        apart.truncate(MAX_APART);
         let mut warnings = Vec::new();
         let per_mille = |pairs: u64, frames: u64| (2 * pairs * 1000).checked_div(frames);
         if stats.unicast >= ENOUGH {
@@ -142,7 +152,7 @@ impl Diagnosis {
         if stats.overflows > 0 {
             warnings.push(Warning::Overflow { packets: stats.overflows });
         }
-        Diagnosis { pairs: stats.pairs, singles, pending, apart, warnings }
+        Diagnosis { pairs: stats.pairs, singles, pending, apart, apart_rest, warnings }
     }
 
     /// The estimated share of packets of which no copy arrived: p² with p = singles / (2·pairs + singles).
@@ -152,34 +162,46 @@ impl Diagnosis {
     }
 }
 
+/// What is known of a MAC.
+#[derive(Clone, Copy, Default)]
+struct Sum {
+    /// Never apart: in a pair, or known to be the observer's.
+    paired: bool,
+    /// Singles from or to it.
+    singles: u64,
+    /// Those that are attributed to it.
+    apart: u64,
+    whole: bool,
+}
+
 /// Attributes singles to MACs that are in no pair; where both ends are such, to the one with more of them.
-fn apart<'a>(
-    pairs: impl Iterator<Item = (&'a Pair, Option<Mac>, Option<Mac>)> + Clone,
-    observer: Option<Mac>,
-) -> Vec<Apart> {
-    let paired: HashSet<Mac> =
-        pairs.clone().filter(|(pair, ..)| pair.copies > 0).flat_map(|(_, src, dst)| [src, dst]).flatten().collect();
-    let candidates = |src: Option<Mac>, dst: Option<Mac>| {
-        [src, dst].into_iter().flatten().filter(|mac| !paired.contains(mac) && Some(*mac) != observer)
-    };
-    let lonely = pairs.filter(|(pair, ..)| pair.singles > 0);
-    let mut sums: HashMap<Mac, u64> = HashMap::new();
-    for (pair, src, dst) in lonely.clone() {
-        for mac in candidates(src, dst) {
-            *sums.entry(mac).or_default() += pair.singles;
+fn apart(directory: &Directory, pairs: &[Pair], observer: Option<Mac>) -> Vec<Apart> {
+    // Numbered in their order, because there may be very many and all pairs are visited three times.
+    let mut macs: Vec<Mac> = directory.endpoints().iter().filter_map(|endpoint| endpoint.mac).collect();
+    macs.sort_unstable();
+    macs.dedup();
+    let number = |mac| macs.binary_search(&mac).ok();
+    let numbers: Vec<_> = directory.endpoints().iter().map(|endpoint| endpoint.mac.and_then(number)).collect();
+    let ends = |(src, dst): (u32, u32)| [numbers[src as usize], numbers[dst as usize]].into_iter().flatten();
+
+    let mut sums = vec![Sum::default(); macs.len()];
+    let all = || pairs.iter().zip(directory.pairs().iter().copied());
+    let paired = all().filter(|(pair, _)| pair.paired).flat_map(|(_, numbers)| ends(numbers));
+    paired.chain(observer.and_then(number)).for_each(|mac| sums[mac].paired = true);
+    let lonely = || all().filter(|(pair, _)| pair.singles > 0);
+    for (pair, numbers) in lonely() {
+        ends(numbers).for_each(|mac| sums[mac].singles += pair.singles);
+    }
+    for (pair, numbers) in lonely() {
+        let alone = ends(numbers).filter(|&mac| !sums[mac].paired);
+        if let Some(most) = alone.max_by_key(|&mac| (sums[mac].singles, Reverse(mac))) {
+            sums[most].apart += pair.singles;
+            sums[most].whole |= pair.whole;
         }
     }
-    let mut found: BTreeMap<Mac, Apart> = BTreeMap::new();
-    for (pair, src, dst) in lonely {
-        let most = candidates(src, dst).max_by_key(|mac| (sums.get(mac).copied(), std::cmp::Reverse(*mac)));
-        if let Some(mac) = most {
-            let apart = found.entry(mac).or_insert(Apart { mac, singles: 0, observer: false });
-            apart.singles += pair.singles;
-            apart.observer |= pair.whole;
-        }
-    }
-    let mut found: Vec<Apart> = found.into_values().collect();
-    found.sort_by_key(|apart| (std::cmp::Reverse(apart.singles), apart.mac));
+    let of = |(&mac, sum): (&Mac, Sum)| Apart { mac, singles: sum.apart, observer: sum.whole };
+    let mut found: Vec<Apart> = macs.iter().zip(sums).filter(|(_, sum)| sum.apart > 0).map(of).collect();
+    found.sort_unstable_by_key(|apart| (Reverse(apart.singles), apart.mac));
     found
 }
 

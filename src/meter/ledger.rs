@@ -3,36 +3,19 @@
 //! The first packet of a flow (two addresses behind two MACs) takes the slow way: scope, naming both ends, finding
 //! their pair. Every later one costs one lookup in the flow cache and one addition.
 
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::IpAddr;
 
-use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
-use std::hash::BuildHasher;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
+use super::index::{Index, Limits};
 use super::scope::Scope;
-use crate::packet::{Mac, Packet};
-use crate::time::{BUCKET_SECONDS, Span, Timestamp};
-use crate::traffic::{Counts, Delta, DeltaRow, End, Endpoint, Seen};
-
-/// How many addresses and pairs are told apart. What comes later is `other`.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Client addresses.
-    pub addresses: usize,
-    /// Pairs of source and destination.
-    pub pairs: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { addresses: 262_144, pairs: 1_048_576 }
-    }
-}
-
-/// MACs remembered for one address (or pseudo-end). An address behind more of them is spoofed or broken.
-const MACS_PER_END: u32 = 256;
+use crate::packet::Packet;
+use crate::time::{Bucket, Timestamp};
+use crate::traffic::{Counts, Delta, DeltaRow, Directory, End, Seen};
 
 /// Flows remembered. The cache only saves time, so when it is full it starts again.
-const MAX_FLOWS: usize = (1 << 20) / 8 * 7;
+const MAX_FLOWS: usize = (1 << 18) / 8 * 7;
 
 /// What the slow way found out about a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,16 +26,24 @@ pub(super) enum Flow {
 }
 
 /// Two addresses behind two MACs, packed for comparison, and whether the packet went to a group.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct FlowKey([u64; 6]);
 
 impl FlowKey {
     pub(super) fn of(packet: &Packet<'_>) -> Self {
-        let (src, dst) = packet.macs.unwrap_or((Mac(0), Mac(0)));
+        let (src, dst) = packet.macs.map_or((0, 0), |(src, dst)| (src.bits(), dst.bits()));
         let mark = |bit: bool, at: u32| u64::from(bit) << at;
         let flags = mark(packet.src.is_ipv6(), 63) | mark(packet.to_group, 62) | mark(packet.macs.is_some(), 61);
         let ([a, b], [c, d]) = (words(packet.src), words(packet.dst));
-        FlowKey([a, b, c, d, src.0 | flags, dst.0])
+        FlowKey([a, b, c, d, src | flags, dst])
+    }
+}
+
+/// Two words at a time, which is what the hasher does fastest.
+impl Hash for FlowKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [a, b, c, d, e, f] = self.0.map(u128::from);
+        [a << 64 | b, c << 64 | d, e << 64 | f].into_iter().for_each(|words| state.write_u128(words));
     }
 }
 
@@ -63,49 +54,42 @@ fn words(addr: IpAddr) -> [u64; 2] {
     }
 }
 
-/// A pair of endpoints.
-#[derive(Clone, Copy, Debug)]
+/// What is kept of a pair besides who it is.
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pair {
-    pub src: u32,
-    pub dst: u32,
-    /// Its current row in the delta, if `delta` is the ledger's.
-    row: u32,
-    delta: u32,
-    /// Unicast packets that were seen with their copy, and that waited for one in vain.
-    pub copies: u64,
+    /// Unicast packets that waited for their copy in vain.
     pub singles: u64,
+    /// Where its current row in the delta stands, if that is its own.
+    row: u32,
+    /// Some unicast packet was seen with its copy.
+    pub paired: bool,
     /// A packet longer than the tee rule's length came whole: it was not tee'd.
     pub whole: bool,
 }
 
 pub(super) struct Ledger {
-    limits: Limits,
     scope: Scope,
     both_ends: bool,
     flows: HashTable<(FlowKey, u32, u32)>,
     hasher: DefaultHashBuilder,
-    endpoints: Vec<Endpoint>,
-    endpoint_ids: HashMap<Endpoint, u32>,
-    /// For every end: the number of its first endpoint, and how many MACs it has.
-    ends: HashMap<End, (u32, u32)>,
-    addresses: usize,
+    index: Index,
+    /// By number.
     pairs: Vec<Pair>,
-    pair_ids: HashMap<(u32, u32), u32>,
-    /// Pairs of ends, by the first endpoint of each: what the limit of pairs counts.
-    end_pairs: HashSet<(u32, u32)>,
+    /// What is to be handed over. Its names are those since [`Ledger::told`], and come in when it is.
     delta: Delta,
-    delta_number: u32,
     /// Rows of pairs that have several buckets in this delta.
-    aside: HashMap<(u32, i64), u32>,
-    bucket: Bucket,
+    aside: HashMap<(u32, Bucket), u32>,
+    /// Endpoints and pairs that deltas have told of.
+    told: (usize, usize),
+    latest: Latest,
 }
 
 /// The bucket of the latest packet, so that its neighbours need no division.
 #[derive(Clone, Copy)]
-struct Bucket {
+struct Latest {
     start: Timestamp,
     end: Timestamp,
-    seconds: i64,
+    bucket: Bucket,
 }
 
 const OUT_OF_SCOPE: u32 = u32::MAX;
@@ -114,22 +98,16 @@ const NONE: u32 = u32::MAX;
 impl Ledger {
     pub(super) fn new(limits: Limits, scope: Scope, both_ends: bool) -> Self {
         Ledger {
-            limits,
             scope,
             both_ends,
             flows: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
-            endpoints: Vec::new(),
-            endpoint_ids: HashMap::new(),
-            ends: HashMap::new(),
-            addresses: 0,
+            index: Index::new(limits),
             pairs: Vec::new(),
-            pair_ids: HashMap::new(),
-            end_pairs: HashSet::new(),
             delta: Delta::default(),
-            delta_number: 0,
             aside: HashMap::new(),
-            bucket: Bucket { start: Timestamp(0), end: Timestamp(0), seconds: 0 },
+            told: (0, 0),
+            latest: Latest { start: Timestamp(0), end: Timestamp(0), bucket: Timestamp(0).bucket() },
         }
     }
 
@@ -156,17 +134,18 @@ impl Ledger {
 
     /// The slow way: names the ends of a packet in scope and finds their pair.
     pub(super) fn open(&mut self, key: FlowKey, packet: &Packet<'_>) -> Flow {
-        let macs = packet.macs;
-        let src = self.name(packet.src);
-        let src = self.endpoint(src, macs.map(|(src, _)| src));
-        let dst = if packet.to_group { End::Multicast } else { self.name(packet.dst) };
-        let dst = self.endpoint(dst, if packet.to_group { None } else { macs.map(|(_, dst)| dst) });
-        let flow = if self.has_room(src, dst) {
-            Flow::Counted(self.pair(src, dst), None)
+        let (src_mac, dst_mac) = packet.macs.unzip();
+        let src = self.index.name(packet.src, &self.scope);
+        let src = self.index.endpoint(src, src_mac);
+        let dst = if packet.to_group {
+            self.index.endpoint(End::Multicast, None)
         } else {
-            let beyond = self.endpoint(End::Beyond, None);
-            Flow::Counted(self.pair(src, beyond), Some(self.pair(beyond, dst)))
+            let dst = self.index.name(packet.dst, &self.scope);
+            self.index.endpoint(dst, dst_mac)
         };
+        let (pair, second) = self.index.pair(src, dst);
+        self.pairs.resize(self.index.directory().pairs().len(), Pair::default());
+        let flow = Flow::Counted(pair, second);
         self.remember(key, flow)
     }
 
@@ -180,7 +159,7 @@ impl Ledger {
 
     /// Notes that a packet counted at `time` under `pair` has been seen with its copy.
     pub(super) fn copied(&mut self, pair: u32, time: Timestamp) {
-        self.pairs[pair as usize].copies += 1;
+        self.pairs[pair as usize].paired = true;
         self.add(pair, Counts { copies: 1, ..Counts::default() }, time);
     }
 
@@ -188,10 +167,14 @@ impl Ledger {
         &mut self.pairs[pair as usize]
     }
 
-    /// All pairs with the MACs of their ends.
-    pub(super) fn pairs(&self) -> impl Iterator<Item = (&Pair, Option<Mac>, Option<Mac>)> + Clone {
-        let mac = |endpoint: u32| self.endpoints[endpoint as usize].mac;
-        self.pairs.iter().map(move |pair| (pair, mac(pair.src), mac(pair.dst)))
+    /// All pairs, by number.
+    pub(super) fn pairs(&self) -> &[Pair] {
+        &self.pairs
+    }
+
+    /// Everything named so far.
+    pub(super) fn directory(&self) -> &Directory {
+        self.index.directory()
     }
 
     /// Rows gathered since the last delta.
@@ -199,11 +182,23 @@ impl Ledger {
         self.delta.rows.len()
     }
 
-    /// Hands over what was gathered since the last delta: a swap, whatever its size.
+    /// Hands over what was gathered since the last delta.
     pub(super) fn take(&mut self) -> Delta {
-        self.delta_number = self.delta_number.wrapping_add(1);
         self.aside.clear();
-        std::mem::take(&mut self.delta)
+        let (endpoints, pairs) = (self.index.directory().endpoints(), self.index.directory().pairs());
+        let (told_endpoints, told_pairs) = std::mem::replace(&mut self.told, (endpoints.len(), pairs.len()));
+        Delta {
+            endpoints: endpoints[told_endpoints..].to_vec(),
+            pairs: pairs[told_pairs..].to_vec(),
+            rows: std::mem::take(&mut self.delta.rows),
+        }
+    }
+
+    /// Merges what waits to be handed over into wider buckets.
+    pub(super) fn widen(&mut self, seconds: u32) {
+        self.delta.widen(seconds);
+        // The rows have moved.
+        self.aside.clear();
     }
 
     fn add(&mut self, pair: u32, counts: Counts, time: Timestamp) {
@@ -215,32 +210,30 @@ impl Ledger {
         }
     }
 
-    fn row(&mut self, pair: u32, bucket: i64, time: Timestamp) -> &mut DeltaRow {
-        let entry = &mut self.pairs[pair as usize];
-        if entry.delta == self.delta_number {
-            let current = self.delta.rows[entry.row as usize].bucket;
-            if current == bucket {
-                return &mut self.delta.rows[entry.row as usize];
+    fn row(&mut self, pair: u32, bucket: Bucket, time: Timestamp) -> &mut DeltaRow {
+        let (rows, entry) = (&mut self.delta.rows, &mut self.pairs[pair as usize]);
+        if let Some(current) = rows.get(entry.row as usize).filter(|row| row.pair == pair) {
+            if current.bucket == bucket {
+                return &mut rows[entry.row as usize];
             }
-            self.aside.insert((pair, current), entry.row);
+            self.aside.insert((pair, current.bucket), entry.row);
             if let Some(&row) = self.aside.get(&(pair, bucket)) {
                 entry.row = row;
-                return &mut self.delta.rows[row as usize];
+                return &mut rows[row as usize];
             }
         }
-        entry.row = self.delta.rows.len() as u32;
-        entry.delta = self.delta_number;
-        self.delta.rows.push(DeltaRow { pair, bucket, counts: Counts::default(), seen: Seen::at(time) });
-        &mut self.delta.rows[entry.row as usize]
+        entry.row = rows.len() as u32;
+        rows.push(DeltaRow { pair, bucket, counts: Counts::default(), seen: Seen::at(time) });
+        &mut rows[entry.row as usize]
     }
 
-    fn bucket(&mut self, time: Timestamp) -> i64 {
-        if time < self.bucket.start || time >= self.bucket.end {
-            let seconds = time.bucket();
-            let start = Timestamp::new(seconds, 0);
-            self.bucket = Bucket { start, end: start + Span::seconds(BUCKET_SECONDS), seconds };
+    fn bucket(&mut self, time: Timestamp) -> Bucket {
+        if time < self.latest.start || time >= self.latest.end {
+            let bucket = time.bucket();
+            let (start, end) = (Timestamp::new(bucket.start, 0), Timestamp::new(bucket.end(), 0));
+            self.latest = Latest { start, end, bucket };
         }
-        self.bucket.seconds
+        self.latest.bucket
     }
 
     fn remember(&mut self, key: FlowKey, flow: Flow) -> Flow {
@@ -254,76 +247,5 @@ impl Ledger {
         let hasher = &self.hasher;
         self.flows.insert_unique(hasher.hash_one(key), (key, first, second), |(key, ..)| hasher.hash_one(key));
         flow
-    }
-
-    /// The end that an address is reported as. A new client is let in here while there is room.
-    fn name(&mut self, addr: IpAddr) -> End {
-        let end = End::Addr(addr);
-        if self.ends.contains_key(&end) {
-            end
-        } else if !self.scope.contains(addr) {
-            End::External
-        } else if self.addresses < self.limits.addresses {
-            self.addresses += 1;
-            end
-        } else {
-            End::Other
-        }
-    }
-
-    /// The number of an endpoint. Where MACs run into their limits it is the one without a MAC.
-    fn endpoint(&mut self, end: End, mac: Option<Mac>) -> u32 {
-        if let Some(&id) = self.endpoint_ids.get(&Endpoint { end, mac }) {
-            return id;
-        }
-        let id = self.endpoints.len() as u32;
-        let (_, macs) = self.ends.entry(end).or_insert((id, 0));
-        let crowded =
-            *macs >= MACS_PER_END || (*macs > 0 && self.endpoints.len() >= self.limits.addresses.saturating_mul(2));
-        if mac.is_some() && crowded {
-            return self.endpoint(end, None);
-        }
-        *macs += 1;
-        let endpoint = Endpoint { end, mac };
-        self.endpoints.push(endpoint);
-        self.endpoint_ids.insert(endpoint, id);
-        self.delta.endpoints.push(endpoint);
-        id
-    }
-
-    /// Whether the pair of these two ends is within the limit of pairs; takes its place there if it is.
-    fn has_room(&mut self, src: u32, dst: u32) -> bool {
-        let is_other = |endpoint: u32| self.endpoints[endpoint as usize].end == End::Other;
-        if is_other(src) && is_other(dst) {
-            return true;
-        }
-        let heads = (self.head(src), self.head(dst));
-        self.end_pairs.contains(&heads) || (self.end_pairs.len() < self.limits.pairs && self.end_pairs.insert(heads))
-    }
-
-    /// The first endpoint of the same end.
-    fn head(&self, endpoint: u32) -> u32 {
-        self.ends.get(&self.endpoints[endpoint as usize].end).map_or(endpoint, |&(head, _)| head)
-    }
-
-    /// The number of a pair. Where MACs have made too many of them it is the one without MACs.
-    fn pair(&mut self, src: u32, dst: u32) -> u32 {
-        if let Some(&id) = self.pair_ids.get(&(src, dst)) {
-            return id;
-        }
-        let (mut src, mut dst) = (src, dst);
-        if self.pairs.len() >= self.limits.pairs.saturating_mul(2) {
-            src = self.endpoint(self.endpoints[src as usize].end, None);
-            dst = self.endpoint(self.endpoints[dst as usize].end, None);
-            if let Some(&id) = self.pair_ids.get(&(src, dst)) {
-                return id;
-            }
-        }
-        let id = self.pairs.len() as u32;
-        let delta = self.delta_number.wrapping_sub(1);
-        self.pairs.push(Pair { src, dst, row: 0, delta, copies: 0, singles: 0, whole: false });
-        self.pair_ids.insert((src, dst), id);
-        self.delta.pairs.push((src, dst));
-        id
     }
 }

@@ -5,24 +5,25 @@
 
 mod diagnosis;
 mod fingerprint;
+mod index;
 mod ledger;
 mod pairing;
 mod scope;
 
 pub use diagnosis::{Apart, Diagnosis, Warning};
-pub use ledger::Limits;
+pub use index::Limits;
 pub use scope::{Cidr, Scope};
 
 use diagnosis::Cuts;
 use fingerprint::Fingerprint;
 use ledger::{Flow, FlowKey, Ledger};
-use pairing::Table;
+use pairing::{NO_PAIR, Table};
 
 use crate::frame::Frame;
 use crate::packet::{Mac, Packet};
 use crate::parse::{self, Reject};
 use crate::time::{Span, Timestamp};
-use crate::traffic::{Delta, Outcome, Outcomes};
+use crate::traffic::{Delta, Directory, Outcome, Outcomes};
 
 /// Which copies of a packet arrive at the observer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,6 +78,8 @@ impl Default for Settings {
 pub struct Stats {
     /// Frames by outcome.
     pub outcomes: Outcomes,
+    /// Bytes of the packets that were counted.
+    pub bytes: u64,
     /// Unicast packets that were seen with their copy.
     pub pairs: u64,
     /// Unicast packets whose window passed without a copy. Neither groups nor the observer's own traffic.
@@ -96,6 +99,7 @@ impl Stats {
     pub fn plus(&self, other: &Stats) -> Stats {
         Stats {
             outcomes: self.outcomes.plus(&other.outcomes),
+            bytes: self.bytes + other.bytes,
             pairs: self.pairs + other.pairs,
             singles: self.singles + other.singles,
             unicast: self.unicast + other.unicast,
@@ -113,8 +117,8 @@ const SHADOW_SHARE: u64 = 64;
 pub struct Meter {
     settings: Settings,
     fingerprint: Fingerprint,
-    unicast: Table,
-    groups: Table,
+    /// Packets that wait for their copy, and those to groups that are remembered.
+    waiting: Table,
     ledger: Ledger,
     stats: Stats,
     /// The latest time seen, of frames or told.
@@ -125,7 +129,6 @@ pub struct Meter {
 
 /// Pairs that a one-sided rule should not bring, looked for among a sample of the keys.
 struct Shadow {
-    table: Table,
     frames: u64,
     pairs: u64,
 }
@@ -135,13 +138,12 @@ impl Meter {
     pub fn new(settings: Settings) -> Self {
         Meter {
             fingerprint: Fingerprint::new(settings.seed, usize::from(settings.tee_bytes)),
-            unicast: Table::new(settings.window),
-            groups: Table::new(settings.window),
+            waiting: Table::new(settings.window),
             ledger: Ledger::new(settings.limits, settings.scope.clone(), settings.both_ends),
             stats: Stats::default(),
             latest: None,
             cuts: Cuts::default(),
-            shadow: Shadow { table: Table::new(settings.window), frames: 0, pairs: 0 },
+            shadow: Shadow { frames: 0, pairs: 0 },
             settings,
         }
     }
@@ -169,10 +171,8 @@ impl Meter {
             return;
         }
         self.latest = Some(time);
-        let Meter { unicast, groups, shadow, ledger, stats, .. } = self;
-        unicast.advance(time, &mut |pair| single(ledger, stats, pair));
-        groups.advance(time, &mut |_| ());
-        shadow.table.advance(time, &mut |_| ());
+        let Meter { waiting, ledger, stats, .. } = self;
+        waiting.advance(time, &mut |pair| single(ledger, stats, pair));
     }
 
     /// Whether a packet of this time would be forgotten at once, as its window has passed already.
@@ -184,10 +184,8 @@ impl Meter {
     /// their copies are given up.
     pub fn clock_set_back(&mut self, time: Timestamp) {
         self.latest = Some(time);
-        let Meter { unicast, groups, shadow, ledger, stats, .. } = self;
-        unicast.restart(time, &mut |pair| single(ledger, stats, pair));
-        groups.restart(time, &mut |_| ());
-        shadow.table.restart(time, &mut |_| ());
+        let Meter { waiting, ledger, stats, .. } = self;
+        waiting.restart(time, &mut |pair| single(ledger, stats, pair));
     }
 
     /// Changes the observer's own MAC: a device may come back with another.
@@ -200,24 +198,36 @@ impl Meter {
         self.ledger.rows()
     }
 
+    /// Merges the rows that wait into buckets of `seconds`: fewer of them, with less to tell of when. For where nobody
+    /// takes them and memory runs out.
+    pub fn widen(&mut self, seconds: u32) {
+        self.ledger.widen(seconds);
+    }
+
     /// Hands over what was counted since the last time.
     pub fn take(&mut self) -> Delta {
         self.ledger.take()
     }
 
+    /// Everything that has been named, by the numbers of the deltas.
+    pub fn directory(&self) -> &Directory {
+        self.ledger.directory()
+    }
+
     /// What has been seen, singles up to the latest time included.
     pub fn stats(&mut self) -> Stats {
-        let Meter { unicast, ledger, stats, .. } = self;
-        unicast.sweep_all(&mut |pair| single(ledger, stats, pair));
-        Stats { overflows: self.unicast.overflows() + self.groups.overflows(), ..self.stats }
+        let Meter { waiting, ledger, stats, .. } = self;
+        waiting.sweep_all(&mut |pair| single(ledger, stats, pair));
+        Stats { overflows: self.waiting.overflows(), ..self.stats }
     }
 
     /// What the copies say about the capture: what was missed, and whether the settings fit it.
     pub fn diagnosis(&mut self) -> Diagnosis {
         let stats = self.stats();
-        let pending = self.unicast.len() as u64;
+        let pending = self.waiting.pending() as u64;
         let shadow = (self.shadow.pairs, self.shadow.frames);
-        Diagnosis::new(&self.settings, &stats, pending, self.ledger.pairs(), &self.cuts, shadow)
+        let pairs = (self.ledger.directory(), self.ledger.pairs());
+        Diagnosis::new(&self.settings, &stats, pending, pairs, &self.cuts, shadow)
     }
 
     fn packet(&mut self, packet: &Packet<'_>, time: Timestamp) -> Outcome {
@@ -247,6 +257,7 @@ impl Meter {
         let flow = flow.unwrap_or_else(|| self.ledger.open(key, packet));
         if let Flow::Counted(pair, second) = flow {
             self.ledger.count(pair, second, packet.len, time);
+            self.stats.bytes += u64::from(packet.len);
             let whole = packet.captured_len > usize::from(self.settings.tee_bytes);
             if whole && !packet.to_group {
                 self.ledger.pair_mut(pair).whole = true;
@@ -268,18 +279,19 @@ impl Meter {
         let rule_len = usize::from(self.settings.tee_bytes).saturating_sub(packet.tag_bytes);
         let fingerprint = self.fingerprint.of(&packet.bytes[..packet.bytes.len().min(rule_len)]);
         if packet.to_group {
-            return match self.groups.find(fingerprint, time) {
+            let fingerprint = fingerprint ^ GROUPS;
+            return match self.waiting.find(fingerprint, time) {
                 Some(_) => Sighting::Copy,
                 None => Sighting::First(Some(Wait::Group(fingerprint))),
             };
         }
         if tee == Tee::One {
-            self.shadow.look(fingerprint, time);
+            self.shadow.look(&mut self.waiting, fingerprint, time);
             return Sighting::First(None);
         }
-        match self.unicast.find(fingerprint, time) {
+        match self.waiting.find(fingerprint, time) {
             Some(twin) => {
-                self.unicast.remove(fingerprint);
+                self.waiting.remove(fingerprint);
                 self.ledger.copied(twin.pair, twin.time);
                 self.stats.pairs += 1;
                 Sighting::Copy
@@ -289,14 +301,13 @@ impl Meter {
     }
 
     fn remember(&mut self, wait: Option<Wait>, time: Timestamp, pair: u32) {
-        let Meter { unicast, groups, ledger, stats, .. } = self;
-        match wait {
-            Some(Wait::Unicast(fingerprint)) => {
-                unicast.insert(fingerprint, time, pair, &mut |pair| single(ledger, stats, pair));
-            }
-            Some(Wait::Group(fingerprint)) => groups.insert(fingerprint, time, pair, &mut |_| ()),
-            None => (),
-        }
+        let (fingerprint, pair) = match wait {
+            Some(Wait::Unicast(fingerprint)) => (fingerprint, pair),
+            Some(Wait::Group(fingerprint)) => (fingerprint, NO_PAIR),
+            None => return,
+        };
+        let Meter { waiting, ledger, stats, .. } = self;
+        waiting.insert(fingerprint, time, pair, &mut |pair| single(ledger, stats, pair));
     }
 }
 
@@ -306,28 +317,33 @@ enum Sighting {
     First(Option<Wait>),
 }
 
-/// Where a packet waits for its copy. Groups and unicast are remembered apart.
+/// Whether a packet waits for its copy, or is remembered for all repeats, and under which fingerprint.
 enum Wait {
     Unicast(u64),
     Group(u64),
 }
 
+/// Keeps the fingerprints of packets to groups apart from those of unicast; the low bit stays as it is.
+const GROUPS: u64 = 0x6772_6f75_7073_0000;
+
 fn single(ledger: &mut Ledger, stats: &mut Stats, pair: u32) {
-    ledger.pair_mut(pair).singles += 1;
-    stats.singles += 1;
+    if pair != NO_PAIR {
+        ledger.pair_mut(pair).singles += 1;
+        stats.singles += 1;
+    }
 }
 
 impl Shadow {
-    fn look(&mut self, fingerprint: u64, time: Timestamp) {
+    fn look(&mut self, waiting: &mut Table, fingerprint: u64, time: Timestamp) {
         if !(fingerprint >> 1).is_multiple_of(SHADOW_SHARE) {
             return;
         }
         self.frames += 1;
-        if self.table.find(fingerprint, time).is_some() {
-            self.table.remove(fingerprint);
+        if waiting.find(fingerprint, time).is_some() {
+            waiting.remove(fingerprint);
             self.pairs += 1;
         } else {
-            self.table.insert(fingerprint, time, 0, &mut |_| ());
+            waiting.insert(fingerprint, time, NO_PAIR, &mut |_| ());
         }
     }
 }

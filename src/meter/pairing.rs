@@ -1,4 +1,4 @@
-//! Packets that wait for their copy.
+//! Packets that wait for their copy, and those to groups whose repeats are copies.
 //!
 //! A flat table from fingerprint to time: open addressing with linear probing, and deletion that closes the gap.
 //! Packets enter and leave it all the time; those whose window has passed are swept out a few slots at a time, so that
@@ -14,7 +14,12 @@ const MAX_SLOTS: usize = 1 << 21;
 /// Slots looked at for every packet that enters: a full pass per half a million packets at the largest size.
 const SWEEP_STEP: usize = 4;
 
+/// The pair of a packet that waits for no pair's sake.
+pub(super) const NO_PAIR: u32 = u32::MAX;
+
+/// Packed, because there may be two million.
 #[derive(Clone, Copy, Default)]
+#[repr(C, packed(4))]
 struct Slot {
     /// 0: empty.
     fingerprint: u64,
@@ -121,9 +126,9 @@ impl Table {
         self.sweep(self.slots.len(), expired);
     }
 
-    /// How many packets wait.
-    pub(super) fn len(&self) -> usize {
-        self.used
+    /// How many packets wait for a pair's sake.
+    pub(super) fn pending(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.fingerprint != 0 && slot.pair != NO_PAIR).count()
     }
 
     fn age(&self, slot: Slot) -> u64 {
@@ -142,7 +147,7 @@ impl Table {
     fn position(&self, fingerprint: u64) -> Option<usize> {
         let mut at = self.home(fingerprint);
         loop {
-            match self.slots[at].fingerprint {
+            match { self.slots[at].fingerprint } {
                 0 => return None,
                 found if found == fingerprint => return Some(at),
                 _ => at = self.after(at),
@@ -203,14 +208,25 @@ impl Table {
         }
         self.sweep_all(expired);
         if self.used >= self.slots.len() / 8 * 3 {
-            let doubled = vec![Slot::default(); self.slots.len() * 2];
-            let old = std::mem::replace(&mut self.slots, doubled);
-            self.used = 0;
-            for slot in old.into_iter().filter(|slot| slot.fingerprint != 0) {
+            self.double();
+        }
+        true
+    }
+
+    /// Doubles the table where it stands, so that there never are an old and a new one. Slots move in the order of
+    /// their chains, the first one behind a gap: each finds a place at or before its old one, in its half or the new
+    /// one, and never passes a slot that has yet to move.
+    fn double(&mut self) {
+        let old = self.slots.len();
+        let gap = self.slots.iter().position(|slot| slot.fingerprint == 0).unwrap_or(0);
+        self.slots.resize(2 * old, Slot::default());
+        self.used = 0;
+        for at in (gap..old).chain(0..gap) {
+            let slot = std::mem::take(&mut self.slots[at]);
+            if slot.fingerprint != 0 {
                 self.place(slot);
             }
         }
-        true
     }
 }
 
@@ -248,7 +264,7 @@ mod tests {
         table.advance(later(WINDOW.0 + 1), &mut |p| singles.push(p));
         assert!(table.find(9, later(1)).is_none());
         table.sweep_all(&mut |p| singles.push(p));
-        assert_eq!((singles, table.len()), (vec![1], 0));
+        assert_eq!((singles, table.pending()), (vec![1], 0));
     }
 
     #[test]
@@ -271,12 +287,12 @@ mod tests {
         for i in 0..1_048_576 {
             table.insert(fingerprint(i), T, i as u32, &mut |_| {});
         }
-        assert_eq!((table.overflows(), table.len()), (0, 1_048_576));
+        assert_eq!((table.overflows(), table.pending()), (0, 1_048_576));
         assert!((0..1_048_576).all(|i| table.find(fingerprint(i), T).is_some_and(|w| w.pair == i as u32)));
         for i in 1_048_576..2_000_000 {
             table.insert(fingerprint(i), T, i as u32, &mut |_| {});
         }
         assert!(table.overflows() > 0 && table.slots.len() == MAX_SLOTS);
-        assert_eq!(table.len() + table.overflows() as usize, 2_000_000);
+        assert_eq!(table.pending() + table.overflows() as usize, 2_000_000);
     }
 }

@@ -102,7 +102,7 @@ fn any_settings() -> impl Strategy<Value = Settings> {
     let limits = (0..8_usize, 0..8_usize).prop_map(|(addresses, pairs)| Limits { addresses, pairs });
     let limits = prop_oneof![Just(Limits::default()), limits];
     let window = prop_oneof![Just(2 * SECOND), 0..5 * SECOND];
-    let observer = prop::option::of(Just(Mac::from_bytes([2, 0, 0, 0, 0, OBSERVER])));
+    let observer = prop::option::of(Just(Mac([2, 0, 0, 0, 0, OBSERVER])));
     (tee, 1..200_u16, window, any::<bool>(), observer, limits, any::<u64>()).prop_map(
         |(tee, tee_bytes, window, both_ends, observer, limits, seed)| Settings {
             tee,
@@ -214,7 +214,7 @@ proptest! {
     /// The observer's own traffic is neither a copy nor remembered: without it all others have the same outcomes.
     #[test]
     fn own_traffic_leaves_the_others_alone(frames in vec((0..4 * SECOND, any_frame()), 0..60)) {
-        let observer = Mac::from_bytes([2, 0, 0, 0, 0, OBSERVER]);
+        let observer = Mac([2, 0, 0, 0, 0, OBSERVER]);
         let own = |frame: &Sent| {
             let unicast = frame.1.first().is_some_and(|byte| byte & 1 == 0);
             unicast && frame.1.len() >= 12 && (frame.1[5] == OBSERVER || frame.1[11] == OBSERVER)

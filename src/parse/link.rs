@@ -42,7 +42,7 @@ pub(super) fn open(link: LinkType, data: &[u8]) -> Result<Link, Reject> {
     match link {
         LinkType::ETHERNET => {
             let header = Ethernet2HeaderSlice::from_slice(data).map_err(|_| Reject::Malformed)?;
-            let (src, dst) = (Mac::from_bytes(header.source()), Mac::from_bytes(header.destination()));
+            let (src, dst) = (Mac(header.source()), Mac(header.destination()));
             tagged(data, header.slice().len(), header.ether_type().0, Some((src, dst)), dst.is_group())
         }
         LinkType::LINUX_SLL => {

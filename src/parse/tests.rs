@@ -169,7 +169,7 @@ proptest! {
         };
         prop_assert_eq!((ours.src, ours.dst, ours.len as usize), (src, dst, len));
         let Some(LinkSlice::Ethernet2(mac)) = theirs.link else { panic!("no Ethernet") };
-        prop_assert_eq!(ours.macs, Some((Mac::from_bytes(mac.source()), Mac::from_bytes(mac.destination()))));
+        prop_assert_eq!(ours.macs, Some((Mac(mac.source()), Mac(mac.destination()))));
         prop_assert_eq!(ours.tag_bytes, theirs.link_exts.len() * 4);
         prop_assert_eq!(ours.bytes, whole.ip());
         prop_assert_eq!(ours.to_group, mac.destination()[0] & 1 == 1 || match dst {

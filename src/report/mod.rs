@@ -8,16 +8,17 @@ mod figures;
 mod json;
 mod layout;
 mod record;
+mod sums;
 mod table;
 #[cfg(test)]
 mod tests;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};
 
 use crate::traffic::{End, Row, Seen};
+use sums::Sums;
 
 pub use figures::thousands;
 pub use table::Style;
@@ -83,13 +84,6 @@ pub enum Who {
 }
 
 impl Who {
-    fn rest(self) -> Who {
-        match self {
-            Who::Address(_) => Who::Address(Party::Rest),
-            Who::Pair(..) => Who::Pair(Party::Rest, Party::Rest),
-        }
-    }
-
     /// Whether this line follows all addresses, whatever it moved. Pairs have one order for all.
     fn is_pseudo(self) -> bool {
         matches!(self, Who::Address(Party::Rest)) || matches!(self, Who::Address(Party::End(end)) if !end.is_addr())
@@ -158,97 +152,68 @@ impl Line {
     }
 }
 
-/// The lines of one network, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Section {
-    /// The network's name.
-    pub network: String,
-    /// Its lines.
-    pub lines: Vec<Line>,
-}
-
 /// A finished report. It names the networks only if there is more than one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Report {
     /// What a line stands for.
     pub by: By,
     /// The networks, by name.
-    pub sections: Vec<Section>,
+    networks: BTreeMap<String, Sums>,
 }
 
-/// Sums rows as they come. Holds one tally for each address or pair, however many rows there are.
+/// Sums rows as they come. Holds one sum for each address or pair, however many rows there are.
 #[derive(Debug)]
-pub struct Builder {
-    by: By,
-    networks: BTreeMap<String, HashMap<Who, Tally>>,
-}
+pub struct Builder(Report);
 
 impl Builder {
     /// Nothing counted yet.
     pub fn new(by: By) -> Self {
-        Builder { by, networks: BTreeMap::new() }
+        Builder(Report { by, networks: BTreeMap::new() })
     }
 
     /// Counts `row` of `network`.
     pub fn add(&mut self, network: &str, row: &Row) {
-        let tallies = match self.networks.get_mut(network) {
-            Some(tallies) => tallies,
-            None => self.networks.entry(network.to_owned()).or_default(),
-        };
-        let mut count = |who, sent, received| {
-            let tally = Tally { sent, received, seen: row.seen };
-            tallies.entry(who).and_modify(|sum| sum.add(tally)).or_insert(tally);
+        let Builder(Report { by, networks }) = self;
+        let sums = match networks.get_mut(network) {
+            Some(sums) => sums,
+            None => networks.entry(network.to_owned()).or_insert(Sums::new(*by)),
         };
         let amount = Amount { bytes: row.counts.bytes, packets: row.counts.packets };
         let nothing = Amount::default();
         let (src, dst) = (row.src.end, row.dst.end);
-        match self.by {
+        match by {
             By::Address => {
                 if src != End::Beyond {
-                    count(Who::Address(Party::End(src)), amount, nothing);
+                    sums.add((src, src), amount, nothing, row.seen);
                 }
                 if dst != End::Beyond {
-                    count(Who::Address(Party::End(dst)), nothing, amount);
+                    sums.add((dst, dst), nothing, amount, row.seen);
                 }
             }
             // A packet beyond the limit of pairs has a row for either end: the sender's stands for it here.
             By::Pair if src == End::Beyond => {}
-            By::Pair => {
-                let (src, dst) = if dst == End::Beyond { (End::Other, End::Other) } else { (src, dst) };
-                count(Who::Pair(Party::End(src), Party::End(dst)), amount, nothing);
-            }
+            By::Pair if dst == End::Beyond => sums.add((End::Other, End::Other), amount, nothing, row.seen),
+            By::Pair => sums.add((src, dst), amount, nothing, row.seen),
         }
     }
 
     /// Sorts what was counted. With `top`, only so many addresses or pairs of each network get a line of their own.
     pub fn finish(self, sort: Sort, top: Option<usize>) -> Report {
-        let section = |(network, tallies)| Section { network, lines: sorted(tallies, sort, top) };
-        Report { by: self.by, sections: self.networks.into_iter().map(section).collect() }
+        let Builder(mut report) = self;
+        report.networks.values_mut().for_each(|sums| sums.sort(sort, top));
+        report
     }
-}
-
-fn sorted(tallies: HashMap<Who, Tally>, sort: Sort, top: Option<usize>) -> Vec<Line> {
-    let mut lines: Vec<Line> = tallies.into_iter().map(|(who, tally)| Line { who, tally }).collect();
-    lines.sort_unstable_by_key(|line| (line.who.is_pseudo(), Reverse(line.rank(sort)), line.who));
-    let ranked = lines.partition_point(|line| !line.who.is_pseudo());
-    let kept = top.map_or(ranked, |top| top.min(ranked));
-    let rest = lines.drain(kept..ranked).reduce(|mut sum, line| {
-        sum.tally.add(line.tally);
-        sum
-    });
-    lines.extend(rest.map(|sum| Line { who: sum.who.rest(), tally: sum.tally }));
-    lines
 }
 
 impl Report {
     /// Whether the lines say which network they are of.
     fn shows_networks(&self) -> bool {
-        self.sections.len() > 1
+        self.networks.len() > 1
     }
 
     /// All lines, each with its network.
-    fn lines(&self) -> impl Iterator<Item = (&str, &Line)> {
-        self.sections.iter().flat_map(|section| section.lines.iter().map(|line| (section.network.as_str(), line)))
+    fn lines(&self) -> impl Iterator<Item = (&str, Line)> {
+        self.networks.iter().flat_map(|(network, sums)| sums.lines().map(|line| (network.as_str(), line)))
     }
 }
 

@@ -43,7 +43,7 @@ impl Report {
             if self.shows_networks() {
                 cells.push(Text(network));
             }
-            match *who {
+            match who {
                 Who::Address(addr) => {
                     cells.extend([Cell::Party(addr), Number(sent.bytes), Number(received.bytes)]);
                     cells.extend([Number(sent.packets), Number(received.packets)]);

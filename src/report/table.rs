@@ -47,7 +47,7 @@ pub(super) fn write(out: &mut dyn Write, report: &Report, style: Style) -> io::R
             Who::Address(addr) => layout.name(of, &addr.to_string(), None),
             Who::Pair(src, dst) => layout.name(of, &src.to_string(), Some(&dst.to_string())),
         };
-        let line = layout.line(name, |column| column.text(tally, &total));
+        let line = layout.line(name, |column| column.text(&tally, &total));
         let bar = figures::bar(tally.bytes(), most, layout.bar);
         writeln!(out, "{line}{}{bar}", if bar.is_empty() { "" } else { " " })?;
     }

@@ -180,7 +180,7 @@ fn a_packet_beyond_the_limit_of_pairs_counts_for_its_ends_and_once_among_the_pai
 #[test]
 fn an_address_is_summed_over_its_macs_and_may_talk_to_itself() {
     let mut behind = row("10.0.0.1", "10.0.0.1", 7, 1, 0);
-    behind.src.mac = Some(Mac(1));
+    behind.src.mac = Some(Mac::from_bits(1));
     let rows = [behind, row("10.0.0.1", "10.0.0.2", 3, 1, 0)];
     assert_eq!(lines(&report(By::Address, Sort::Total, None, &rows)), ["10.0.0.1 10 7 2 1", "10.0.0.2 0 3 0 1"]);
 }
@@ -276,7 +276,8 @@ proptest! {
 
     #[test]
     fn the_order_of_the_rows_does_not_show(mut rows in any_rows(), top in prop::option::of(0..8_usize)) {
-        let reports = |rows: &[Row]| [By::Address, By::Pair].map(|by| report(by, Sort::Total, top, rows));
+        let print = |by, rows: &[Row]| printed(&report(by, Sort::Total, top, rows), Format::Csv);
+        let reports = |rows: &[Row]| [By::Address, By::Pair].map(|by| print(by, rows));
         let before = reports(&rows);
         rows.reverse();
         prop_assert_eq!(before, reports(&rows));

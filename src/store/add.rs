@@ -1,38 +1,39 @@
 //! From a ledger's numbers to rows: who is which row, and adding to them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use anyhow::Result;
-use rusqlite::{Connection, OptionalExtension, Statement, params};
+use anyhow::{Context, Result, bail};
+use rusqlite::{Connection, OptionalExtension, Row, Statement, ToSql, params};
 
+use super::table::{self, BUCKET, Damage, ENDPOINT, IMPORT, NETWORK, PAIR, Puts, Seal, TOTAL, Table};
 use super::{Import, NetworkId, offset, to_sql};
+use crate::time::Bucket;
 use crate::traffic::{DeltaRow, Directory, End, Endpoint, Origin, Totals};
 
+/// The end whose totals are those of clients while `/metrics` had no room for them. It has no usage.
+pub(super) const UNLISTED: &str = "unlisted";
+
+/// The end that clients were folded into that the user wanted forgotten. Reports show it as `other`; `/metrics` does
+/// not, as nothing of it is captured now.
+pub(super) const FORGOTTEN: &str = "forgotten";
+
 /// One meter's traffic on its way into a database: remembers which rows the numbers of the meter's [`Directory`]
-/// stand for. It takes 24 bytes a pair and some 70 an endpoint.
+/// stand for. It takes 8 bytes a pair and an endpoint.
 #[derive(Debug)]
 pub struct Source {
     network: NetworkId,
     origin: Origin,
     /// The writer's epoch in which the rest was found.
     epoch: u64,
-    endpoints: HashMap<Endpoint, i64>,
-    /// By the pair's number.
-    pairs: Vec<Ids>,
-}
-
-/// The row ids of a pair, and of its ends that have totals. 0 is none.
-#[derive(Clone, Copy, Debug, Default)]
-struct Ids {
-    pair: i64,
-    src: i64,
-    dst: i64,
+    /// The ids of the rows, by the numbers in the directory; 0 is none yet.
+    endpoints: Vec<i64>,
+    pairs: Vec<i64>,
 }
 
 impl Source {
     /// The traffic of `network` that one meter counts. Each meter needs its own, as each numbers its pairs itself.
     pub fn new(network: NetworkId, origin: Origin) -> Self {
-        Source { network, origin, epoch: 0, endpoints: HashMap::new(), pairs: Vec::new() }
+        Source { network, origin, epoch: 0, endpoints: Vec::new(), pairs: Vec::new() }
     }
 
     /// Forgets what was found before `epoch`.
@@ -44,171 +45,329 @@ impl Source {
 
     /// Finds or makes the rows of all pairs that `rows` speak of.
     pub(super) fn find_pairs(&mut self, conn: &Connection, directory: &Directory, rows: &[DeltaRow]) -> Result<()> {
-        let mut endpoint = Finder::new(
-            conn,
-            "INSERT INTO endpoint (network, addr, mac) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-            "SELECT id FROM endpoint WHERE network = ?1 AND addr = ?2 AND mac = ?3",
-        )?;
-        let mut pair = Finder::new(
-            conn,
-            "INSERT INTO pair (src, dst) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-            "SELECT id FROM pair WHERE src = ?1 AND dst = ?2",
-        )?;
+        let mut endpoint = Finder::new(conn, &ENDPOINT)?;
+        let mut pair = Finder::new(conn, &PAIR)?;
         let network = self.network.0;
-        let mut endpoint_id = |endpoints: &mut HashMap<Endpoint, i64>, who: Endpoint| -> Result<i64> {
-            if let Some(&id) = endpoints.get(&who) {
-                return Ok(id);
-            }
-            let mac = who.mac.map(|mac| mac.to_string()).unwrap_or_default();
-            let id = endpoint.id(conn, params![network, who.end.to_string(), mac])?;
-            endpoints.insert(who, id);
-            Ok(id)
-        };
         for row in rows {
-            let number = row.pair as usize;
-            if self.pairs.len() <= number {
-                self.pairs.resize(number + 1, Ids::default());
-            }
-            if self.pairs[number].pair == 0 {
-                let (src, dst) = directory.pair(row.pair);
-                let src_id = endpoint_id(&mut self.endpoints, src)?;
-                let dst_id = endpoint_id(&mut self.endpoints, dst)?;
-                let with_total = |who: Endpoint, id| if who.end == End::Beyond { 0 } else { id };
-                self.pairs[number] = Ids {
-                    pair: pair.id(conn, params![src_id, dst_id])?,
-                    src: with_total(src, src_id),
-                    dst: with_total(dst, dst_id),
-                };
+            let known = slot(&mut self.pairs, row.pair);
+            if *known == 0 {
+                let (src, dst) = directory.ends(row.pair);
+                for number in [src, dst] {
+                    let id = slot(&mut self.endpoints, number);
+                    if *id == 0 {
+                        let Endpoint { end, mac } = directory.endpoint(number);
+                        let mac = mac.map(|mac| mac.to_string()).unwrap_or_default();
+                        *id = endpoint.id(&[&network, &end.to_string(), &mac])?;
+                    }
+                }
+                *known = pair.id(&[&self.endpoints[src as usize], &self.endpoints[dst as usize]])?;
             }
         }
-        Ok(())
+        endpoint.puts.seal()?;
+        pair.puts.seal()
     }
 
     /// Adds to the usage. The pairs must have been found.
     pub(super) fn add_usage(&self, conn: &Connection, rows: &[DeltaRow]) -> Result<()> {
-        let mut upsert = conn.prepare(
-            "INSERT INTO usage (bucket, origin, pair, bytes, packets, copies, first, last)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-             ON CONFLICT DO UPDATE SET
-                 bytes = bytes + excluded.bytes,
-                 packets = packets + excluded.packets,
-                 copies = copies + excluded.copies,
-                 first = min(first, excluded.first),
-                 last = max(last, excluded.last)",
-        )?;
         // In the order of the key, each page is visited once.
-        let mut keyed: Vec<(i64, i64, &DeltaRow)> =
-            rows.iter().map(|row| (row.bucket, self.pairs[row.pair as usize].pair, row)).collect();
+        let mut keyed: Vec<(Bucket, i64, &DeltaRow)> =
+            rows.iter().map(|row| (row.bucket, self.pairs[row.pair as usize], row)).collect();
         keyed.sort_unstable_by_key(|&(bucket, pair, _)| (bucket, pair));
-        for (bucket, pair, row) in keyed {
-            upsert.execute(params![
-                bucket,
-                self.origin as i64,
-                pair,
-                to_sql(row.counts.bytes)?,
-                to_sql(row.counts.packets)?,
-                to_sql(row.counts.copies)?,
-                offset(bucket, row.seen.first),
-                offset(bucket, row.seen.last),
-            ])?;
+        let mut buckets = Buckets::new(conn)?;
+        for rows in keyed.chunk_by(|(one, ..), (other, ..)| one == other) {
+            let bucket = rows[0].0;
+            let mut open = buckets.open(self.network.0, self.origin, bucket)?;
+            for &(_, pair, row) in rows {
+                let more = Usage {
+                    bytes: to_sql(row.counts.bytes)?,
+                    packets: to_sql(row.counts.packets)?,
+                    copies: to_sql(row.counts.copies)?,
+                    first: offset(bucket, row.seen.first),
+                    last: offset(bucket, row.seen.last),
+                };
+                buckets.add(&mut open, pair, more)?;
+            }
+            buckets.close(open)?;
         }
-        Ok(())
+        buckets.seal()
     }
 
     /// Adds to the totals of both ends. The pairs must have been found.
-    pub(super) fn add_totals(&self, conn: &Connection, rows: &[DeltaRow]) -> Result<()> {
+    pub(super) fn add_totals(&self, conn: &Connection, directory: &Directory, rows: &[DeltaRow]) -> Result<()> {
         let mut sums: BTreeMap<i64, Totals> = BTreeMap::new();
-        let mut sum = |endpoint: i64, more: Totals| {
-            if endpoint != 0 {
-                sums.entry(endpoint).and_modify(|sum| sum.add(&more)).or_insert(more);
+        let mut sum = |endpoint: u32, more: Totals| {
+            if directory.endpoint(endpoint).end != End::Beyond {
+                let id = self.endpoints[endpoint as usize];
+                sums.entry(id).and_modify(|sum| sum.add(&more)).or_insert(more);
             }
         };
         for row in rows {
-            let Ids { src, dst, .. } = self.pairs[row.pair as usize];
+            let (src, dst) = directory.ends(row.pair);
             let none = Totals::none(row.seen);
             sum(src, Totals { sent_bytes: row.counts.bytes, sent_packets: row.counts.packets, ..none });
             sum(dst, Totals { received_bytes: row.counts.bytes, received_packets: row.counts.packets, ..none });
         }
-        let mut upsert = conn.prepare(
-            "INSERT INTO total (endpoint, origin, sent_bytes, received_bytes, sent_packets, received_packets,
-                                first_seen, first_ns, last_seen, last_ns)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
-             ON CONFLICT DO UPDATE SET
-                 sent_bytes = sent_bytes + excluded.sent_bytes,
-                 received_bytes = received_bytes + excluded.received_bytes,
-                 sent_packets = sent_packets + excluded.sent_packets,
-                 received_packets = received_packets + excluded.received_packets,
-                 first_seen = min(first_seen, excluded.first_seen),
-                 first_ns = CASE WHEN (excluded.first_seen, excluded.first_ns) < (first_seen, first_ns)
-                                 THEN excluded.first_ns ELSE first_ns END,
-                 last_seen = max(last_seen, excluded.last_seen),
-                 last_ns = CASE WHEN (excluded.last_seen, excluded.last_ns) > (last_seen, last_ns)
-                                THEN excluded.last_ns ELSE last_ns END",
-        )?;
-        for (endpoint, sum) in sums {
-            let (first, last) = (sum.seen.first.clamped(), sum.seen.last.clamped());
-            upsert.execute(params![
-                endpoint,
-                self.origin as i64,
-                to_sql(sum.sent_bytes)?,
-                to_sql(sum.received_bytes)?,
-                to_sql(sum.sent_packets)?,
-                to_sql(sum.received_packets)?,
-                first.0,
-                first.1,
-                last.0,
-                last.1,
-            ])?;
-        }
-        Ok(())
+        add_totals(conn, self.origin, sums)
+    }
+
+    /// Adds to the totals of the clients that `/metrics` has no room for.
+    pub(super) fn add_unlisted(&self, conn: &Connection, more: Totals) -> Result<()> {
+        let mut endpoint = Finder::new(conn, &ENDPOINT)?;
+        let id = endpoint.id(&[&self.network.0, &UNLISTED, &""])?;
+        endpoint.puts.seal()?;
+        add_totals(conn, self.origin, [(id, more)])
     }
 }
 
-/// Finds the id of a row, or makes the row.
-struct Finder<'c> {
-    insert: Statement<'c>,
+/// The place for a number.
+fn slot(ids: &mut Vec<i64>, number: u32) -> &mut i64 {
+    let number = number as usize;
+    if ids.len() <= number {
+        ids.resize(number + 1, 0);
+    }
+    &mut ids[number]
+}
+
+/// Adds to the totals of endpoints, given by their ids.
+pub(super) fn add_totals(
+    conn: &Connection,
+    origin: Origin,
+    sums: impl IntoIterator<Item = (i64, Totals)>,
+) -> Result<()> {
+    let mut select = conn.prepare(&TOTAL.select("WHERE endpoint = ?1 AND origin = ?2"))?;
+    let mut puts = Puts::new(conn, &TOTAL)?;
+    for (endpoint, mut sum) in sums {
+        let mut found = select.query(params![endpoint, origin as i64])?;
+        let mut before = None;
+        if let Some(row) = found.next()? {
+            before = Some(TOTAL.verify(row)?);
+            sum.add(&super::totals(row, 2)?);
+        }
+        drop(found);
+        let (first, last) = (sum.seen.first.clamped(), sum.seen.last.clamped());
+        let counts = [sum.sent_bytes, sum.received_bytes, sum.sent_packets, sum.received_packets];
+        let [sent_bytes, received_bytes, sent_packets, received_packets] = counts.map(to_sql);
+        puts.put(
+            before,
+            &[
+                &endpoint,
+                &(origin as i64),
+                &sent_bytes?,
+                &received_bytes?,
+                &sent_packets?,
+                &received_packets?,
+                &first.0,
+                &first.1,
+                &last.0,
+                &last.1,
+            ],
+        )?;
+    }
+    puts.seal()
+}
+
+/// A row of usage. Times are nanoseconds after the bucket's start.
+#[derive(Clone, Copy)]
+pub(super) struct Usage {
+    pub bytes: i64,
+    pub packets: i64,
+    pub copies: i64,
+    pub first: i64,
+    pub last: i64,
+}
+
+impl Usage {
+    /// The columns after `pair`, from `index` on.
+    pub(super) fn read(row: &Row, index: usize) -> rusqlite::Result<Self> {
+        let column = |at| row.get(index + at);
+        Ok(Usage { bytes: column(0)?, packets: column(1)?, copies: column(2)?, first: column(3)?, last: column(4)? })
+    }
+
+    pub(super) fn checksum(&self, pair: i64) -> i64 {
+        table::usage_checksum([pair, self.bytes, self.packets, self.copies, self.first, self.last])
+    }
+
+    fn plus(&self, other: Usage) -> Result<Usage> {
+        let sum = |a: i64, b: i64| a.checked_add(b).context("a sum is too large for the database");
+        Ok(Usage {
+            bytes: sum(self.bytes, other.bytes)?,
+            packets: sum(self.packets, other.packets)?,
+            copies: sum(self.copies, other.copies)?,
+            first: self.first.min(other.first),
+            last: self.last.max(other.last),
+        })
+    }
+}
+
+/// Writes usage, bucket by bucket, and what each bucket and the table of buckets say about it.
+pub(super) struct Buckets<'c> {
+    find: Statement<'c>,
+    get: Statement<'c>,
     select: Statement<'c>,
+    upsert: Statement<'c>,
+    puts: Puts<'c>,
+}
+
+/// A bucket that is written to.
+pub(super) struct Open {
+    id: i64,
+    network: i64,
+    origin: i64,
+    bucket: Bucket,
+    usage: Seal,
+    before: Option<i64>,
+}
+
+impl<'c> Buckets<'c> {
+    pub(super) fn new(conn: &'c Connection) -> Result<Self> {
+        let find = "SELECT id FROM bucket WHERE start = ?1 AND seconds = ?2 AND origin = ?3 AND network = ?4";
+        let select = "SELECT bytes, packets, copies, first, last FROM usage WHERE bucket = ?1 AND pair = ?2";
+        let upsert = "INSERT INTO usage (bucket, pair, bytes, packets, copies, first, last)
+                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                      ON CONFLICT DO UPDATE SET bytes = excluded.bytes, packets = excluded.packets,
+                          copies = excluded.copies, first = excluded.first, last = excluded.last";
+        Ok(Buckets {
+            find: conn.prepare(find)?,
+            get: conn.prepare(&BUCKET.select("WHERE id = ?1"))?,
+            select: conn.prepare(select)?,
+            upsert: conn.prepare(upsert)?,
+            puts: Puts::new(conn, &BUCKET)?,
+        })
+    }
+
+    /// Finds a bucket or makes it. One at a time: it is written when it is closed.
+    pub(super) fn open(&mut self, network: i64, origin: Origin, bucket: Bucket) -> Result<Open> {
+        let key = params![bucket.start, bucket.seconds, origin as i64, network];
+        let found = self.find.query_row(key, |row| row.get(0)).optional()?;
+        let origin = origin as i64;
+        let Some(id) = found else {
+            let usage = Seal { rows: 0, checksum: 0 };
+            return Ok(Open { id: self.puts.next_id()?, network, origin, bucket, usage, before: None });
+        };
+        let mut rows = self.get.query([id])?;
+        let Some(row) = rows.next()? else { bail!(Damage(format!("bucket {id} has no row"))) };
+        let before = BUCKET.verify(row)?;
+        let stands = (row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
+        if stands != (network, origin, bucket.start, bucket.seconds) {
+            bail!(Damage(format!("the index of bucket leads to another row than {id}")));
+        }
+        let usage = Seal { rows: row.get(5)?, checksum: row.get(6)? };
+        Ok(Open { id, network, origin, bucket, usage, before: Some(before) })
+    }
+
+    /// Adds a pair's usage to an open bucket.
+    pub(super) fn add(&mut self, open: &mut Open, pair: i64, more: Usage) -> Result<()> {
+        let before = self.select.query_row([open.id, pair], |row| Usage::read(row, 0)).optional()?;
+        let usage = match before {
+            Some(before) => before.plus(more)?,
+            None => more,
+        };
+        let Usage { bytes, packets, copies, first, last } = usage;
+        self.upsert.execute([open.id, pair, bytes, packets, copies, first, last])?;
+        open.usage = match before {
+            None => open.usage.plus(1, usage.checksum(pair)),
+            Some(before) => open.usage.plus(0, usage.checksum(pair).wrapping_sub(before.checksum(pair))),
+        };
+        Ok(())
+    }
+
+    /// Writes what the bucket has now.
+    pub(super) fn close(&mut self, open: Open) -> Result<()> {
+        let Open { id, network, origin, bucket, usage, before } = open;
+        let values: [&dyn ToSql; 7] =
+            [&id, &network, &origin, &bucket.start, &bucket.seconds, &usage.rows, &usage.checksum];
+        self.puts.put(before, &values)
+    }
+
+    pub(super) fn seal(self) -> Result<()> {
+        self.puts.seal()
+    }
+}
+
+/// Finds the id of a row that never changes, or makes the row.
+pub(super) struct Finder<'c> {
+    table: &'static Table,
+    find: Statement<'c>,
+    get: Statement<'c>,
+    next: i64,
+    pub puts: Puts<'c>,
 }
 
 impl<'c> Finder<'c> {
-    /// `insert` does nothing if the row is there; `select` takes the same values and gives its id.
-    fn new(conn: &'c Connection, insert: &str, select: &str) -> Result<Self> {
-        Ok(Finder { insert: conn.prepare(insert)?, select: conn.prepare(select)? })
+    pub(super) fn new(conn: &'c Connection, table: &'static Table) -> Result<Self> {
+        let equal: Vec<_> =
+            table.columns[1..].iter().zip(1..).map(|(column, at)| format!("{column} = ?{at}")).collect();
+        let find = conn.prepare(&format!("SELECT id FROM {} WHERE {}", table.name, equal.join(" AND ")))?;
+        let get = conn.prepare(&table.select("WHERE id = ?1"))?;
+        let puts = Puts::new(conn, table)?;
+        Ok(Finder { table, find, get, next: puts.next_id()?, puts })
     }
 
-    fn id(&mut self, conn: &Connection, values: &[&dyn rusqlite::ToSql]) -> Result<i64> {
-        match self.insert.execute(values)? {
-            0 => Ok(self.select.query_row(values, |row| row.get(0))?),
-            _ => Ok(conn.last_insert_rowid()),
+    /// `values` are those of all columns but the id.
+    pub(super) fn id(&mut self, values: &[&dyn ToSql]) -> Result<i64> {
+        let Some(id) = self.find.query_row(values, |row| row.get(0)).optional()? else {
+            let id = self.next;
+            self.next += 1;
+            let mut all: Vec<&dyn ToSql> = vec![&id];
+            all.extend(values);
+            self.puts.put(None, &all)?;
+            return Ok(id);
+        };
+        // The index found it; only the row itself can be believed.
+        let mut rows = self.get.query([id])?;
+        let same = match rows.next()? {
+            None => false,
+            Some(row) => {
+                self.table.verify(row)?;
+                let mut same = true;
+                for (at, value) in values.iter().enumerate() {
+                    same &= table::value_of(&value.to_sql()?)? == row.get_ref(at + 1)?;
+                }
+                same
+            }
+        };
+        if !same {
+            bail!(Damage(format!("the index of {} leads to another row than {id}", self.table.name)));
         }
+        Ok(id)
     }
 }
 
 /// The network's row, found or made as [`Writer::network`](super::Writer::network) says.
 pub(super) fn network(conn: &mut Connection, name: &str, device: &str) -> Result<NetworkId> {
+    struct Network {
+        id: i64,
+        name: String,
+        device: String,
+        checksum: i64,
+    }
     let tx = conn.savepoint()?;
-    let find = |sql, value: &str| tx.query_row(sql, [value], |row| row.get(0)).optional();
-    let mut id: Option<i64> = find("SELECT id FROM network WHERE name = ?1", name)?;
-    if id.is_none() && !device.is_empty() {
-        id = if name == device {
-            find("SELECT id FROM network WHERE device = ?1", device)?
-        } else {
-            find("SELECT id FROM network WHERE device = ?1 AND name = ?1", device)?
-        };
-    }
-    let id = match id {
-        Some(id) => id,
-        None => tx.query_row("INSERT INTO network (name) VALUES (?1) RETURNING id", [name], |row| row.get(0))?,
+    let mut known = Vec::new();
+    NETWORK.scan(&tx, |row| {
+        known.push(Network { id: row.get(0)?, name: row.get(1)?, device: row.get(2)?, checksum: row.get(3)? });
+        Ok(())
+    })?;
+    let found = known.iter().find(|network| network.name == name).or_else(|| {
+        // A network keeps its name when its device comes back without one, and has the device's while it has none.
+        known.iter().find(|network| {
+            !device.is_empty() && network.device == device && (name == device || network.name == device)
+        })
+    });
+    let mut puts = Puts::new(&tx, &NETWORK)?;
+    let id = match found {
+        Some(network) => network.id,
+        None => puts.next_id()?,
     };
-    // A network keeps its name when its device comes back without one.
-    if name != device {
-        tx.execute("UPDATE network SET name = ?2 WHERE id = ?1 AND name <> ?2", params![id, name])?;
-    }
+    let name = found.filter(|_| name == device).map_or(name, |network| &network.name);
     // A device stands for one network, the last one seen there.
-    if !device.is_empty() {
-        tx.execute("UPDATE network SET device = '' WHERE device = ?2 AND id <> ?1", params![id, device])?;
-        tx.execute("UPDATE network SET device = ?2 WHERE id = ?1 AND device <> ?2", params![id, device])?;
+    for other in known.iter().filter(|other| !device.is_empty() && other.device == device && other.id != id) {
+        puts.put(Some(other.checksum), &[&other.id, &other.name, &""])?;
     }
+    let device = found.filter(|_| device.is_empty()).map_or(device, |network| &network.device);
+    if found.is_none_or(|found| (found.name.as_str(), found.device.as_str()) != (name, device)) {
+        puts.put(found.map(|found| found.checksum), &[&id, &name, &device])?;
+    }
+    puts.seal()?;
     tx.commit()?;
     Ok(NetworkId(id))
 }
@@ -216,19 +375,19 @@ pub(super) fn network(conn: &mut Connection, name: &str, device: &str) -> Result
 /// Notes an import.
 pub(super) fn import(conn: &Connection, import: &Import) -> Result<()> {
     let (first, last) = (import.seen.map(|seen| seen.first.clamped()), import.seen.map(|seen| seen.last.clamped()));
-    let values = params![
-        import.sha256,
-        import.name,
-        to_sql(import.size)?,
-        import.imported_at.clamped().0,
-        to_sql(import.frames)?,
-        first.map(|time| time.0),
-        first.map(|time| time.1),
-        last.map(|time| time.0),
-        last.map(|time| time.1),
+    let mut puts = Puts::new(conn, &IMPORT)?;
+    let values: [&dyn ToSql; 10] = [
+        &puts.next_id()?,
+        &import.sha256,
+        &import.name,
+        &to_sql(import.size)?,
+        &import.imported_at.clamped().0,
+        &to_sql(import.frames)?,
+        &first.map(|time| time.0),
+        &first.map(|time| time.1),
+        &last.map(|time| time.0),
+        &last.map(|time| time.1),
     ];
-    let sql = "INSERT INTO import (sha256, name, size, imported_at, frames, first_seen, first_ns, last_seen, last_ns)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-    conn.execute(sql, values)?;
-    Ok(())
+    puts.put(None, &values)?;
+    puts.seal()
 }

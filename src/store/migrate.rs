@@ -6,9 +6,17 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use rusqlite::Connection;
 
+use super::add::Usage;
 use super::explain;
+use super::table::{Seal, TABLES, USAGE_COLUMNS};
 
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001_start.sql")];
+/// The SQL of a step, and what else has to be done.
+type Migration = (&'static str, fn(&Connection) -> Result<()>);
+
+const MIGRATIONS: &[Migration] = &[
+    (include_str!("../../migrations/0001_start.sql"), |_| Ok(())),
+    (include_str!("../../migrations/0002_checksums.sql"), seal),
+];
 
 /// "ztmo" in ASCII.
 const APPLICATION_ID: i64 = 0x7a74_6d6f;
@@ -40,10 +48,32 @@ pub const fn newest() -> u32 {
 /// Applies what is missing from `version` on, all of it or nothing.
 pub fn run(conn: &mut Connection, version: u32) -> Result<()> {
     let tx = conn.transaction()?;
-    for (index, sql) in MIGRATIONS.iter().enumerate().skip(version as usize) {
-        tx.execute_batch(sql).with_context(|| format!("migration {} failed", index + 1))?;
+    for (index, (sql, rest)) in MIGRATIONS.iter().enumerate().skip(version as usize) {
+        let step = tx.execute_batch(sql).map_err(anyhow::Error::from).and_then(|()| rest(&tx));
+        step.with_context(|| format!("migration {} failed", index + 1))?;
     }
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     tx.pragma_update(None, "user_version", newest())?;
     Ok(tx.commit()?)
+}
+
+/// Gives everything its checksums, as it stands.
+pub fn seal(conn: &Connection) -> Result<()> {
+    conn.execute_batch("UPDATE bucket SET usage_rows = 0, usage_checksum = 0")?;
+    let mut usage = conn.prepare(&format!("SELECT bucket, {USAGE_COLUMNS} FROM usage ORDER BY bucket"))?;
+    let mut update = conn.prepare("UPDATE bucket SET usage_rows = ?2, usage_checksum = ?3 WHERE id = ?1")?;
+    let mut rows = usage.query([])?;
+    let mut current: Option<(i64, Seal)> = None;
+    loop {
+        let row = rows.next()?;
+        let id = row.map(|row| row.get(0)).transpose()?;
+        if let Some((last, seal)) = current.filter(|(last, _)| Some(*last) != id) {
+            update.execute([last, seal.rows, seal.checksum])?;
+            current = None;
+        }
+        let (Some(row), Some(id)) = (row, id) else { break };
+        let (_, seal) = current.get_or_insert((id, Seal { rows: 0, checksum: 0 }));
+        *seal = seal.plus(1, Usage::read(row, 2)?.checksum(row.get(1)?));
+    }
+    TABLES.iter().try_for_each(|table| table.seal_anew(conn))
 }

@@ -10,14 +10,18 @@
 //!   that was sent was received, save that [`End::Beyond`](crate::traffic::End::Beyond) has usage and no total.
 //! - **Numbers never wrap.** A count above 2⁶³ − 1 is an error, whether it comes in or grows there by adding.
 //! - **Live and imported stay apart** ([`Origin`](crate::traffic::Origin)): an import must not show in a counter.
+//! - **Nothing damaged is believed.** What is read is verified by checksums of ztmon's own (`table`).
 //! - Times outside the years 0000 to 9999 are kept as the nearest within ([`Timestamp::clamped`]).
 //!
 //! SQLite's locks belong to the process and fall when it closes *any* descriptor of the file. Hence the rule here:
 //! nobody but SQLite opens the database, except for the writer's lock, which is closed after SQLite is.
 
 mod add;
+mod forget;
 mod migrate;
 mod read;
+mod repair;
+mod table;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -28,16 +32,30 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, ensure};
 use rusqlite::ErrorCode;
 
-use crate::time::{BUCKET_SECONDS, SECOND, Timestamp};
-use crate::traffic::Seen;
+use crate::time::{Bucket, SECOND, Timestamp};
+use crate::traffic::{End, Seen, Totals};
+use table::Damage;
 
 pub use add::Source;
+pub use forget::Forgotten;
 pub use read::Reader;
+pub use repair::{Repaired, repair};
 pub use write::Writer;
 
 /// A network in one database. Void if it came from a transaction that was rolled back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NetworkId(i64);
+
+/// What an end of a network ever moved while it was captured live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveTotals {
+    /// The network.
+    pub network: NetworkId,
+    /// Who.
+    pub end: End,
+    /// How much.
+    pub totals: Totals,
+}
 
 /// A capture file that was taken into the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +82,7 @@ fn to_sql(count: u64) -> Result<i64> {
 /// A count as it stands in column `index`.
 fn count(row: &rusqlite::Row, index: usize) -> Result<u64> {
     let value: i64 = row.get(index)?;
-    u64::try_from(value).with_context(|| format!("it is damaged: it holds a count of {value}"))
+    Ok(u64::try_from(value).map_err(|_| Damage(format!("it holds a count of {value}")))?)
 }
 
 /// The times that stand in the four columns from `index` on: seconds and nanoseconds of the first and the last packet.
@@ -76,16 +94,27 @@ fn seen(row: &rusqlite::Row, index: usize) -> Result<Seen> {
     Ok(Seen { first: time(index)?, last: time(index + 2)? })
 }
 
+/// The totals that stand in the eight columns from `index` on.
+fn totals(row: &rusqlite::Row, index: usize) -> Result<Totals> {
+    Ok(Totals {
+        sent_bytes: count(row, index)?,
+        received_bytes: count(row, index + 1)?,
+        sent_packets: count(row, index + 2)?,
+        received_packets: count(row, index + 3)?,
+        seen: seen(row, index + 4)?,
+    })
+}
+
 /// Nanoseconds from the start of `bucket` to `time`, and within the bucket whatever the time is.
-fn offset(bucket: i64, time: Timestamp) -> i64 {
+fn offset(bucket: Bucket, time: Timestamp) -> i64 {
     let (seconds, nanos) = time.clamped();
-    let offset = i128::from(seconds) * SECOND + i128::from(nanos) - i128::from(bucket) * SECOND;
-    offset.clamp(0, i128::from(BUCKET_SECONDS) * SECOND - 1) as i64
+    let offset = i128::from(seconds - bucket.start) * SECOND + i128::from(nanos);
+    offset.clamp(0, i128::from(bucket.seconds) * SECOND - 1) as i64
 }
 
 /// The time that [`offset`] came from.
-fn time_at(bucket: i64, offset: i64) -> Timestamp {
-    Timestamp(i128::from(bucket) * SECOND + i128::from(offset))
+fn time_at(bucket: Bucket, offset: i64) -> Timestamp {
+    Timestamp(i128::from(bucket.start) * SECOND + i128::from(offset))
 }
 
 /// The file behind `path`, without links: beside it stand the `-wal` and `-shm`, and SQLite takes no part of an
@@ -122,6 +151,7 @@ fn companion(path: &Path, ending: &str) -> PathBuf {
 
 /// Says which database failed to open and what to do about it.
 fn explain(path: &Path, error: rusqlite::Error) -> anyhow::Error {
+    let path_of = path;
     let path = path.display();
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => anyhow!("{path} is not a database: give another --db"),
@@ -131,7 +161,48 @@ fn explain(path: &Path, error: rusqlite::Error) -> anyhow::Error {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             anyhow!("another program keeps {path} locked: close it and try again")
         }
-        Some(ErrorCode::DatabaseCorrupt) => anyhow!(error).context(format!("{path} is damaged: restore a backup")),
-        _ => anyhow!(error).context(format!("cannot open {path}")),
+        Some(ErrorCode::SystemIoFailure | ErrorCode::DiskFull) => {
+            anyhow!("cannot open {path}: its disk is full or fails ({error})")
+        }
+        _ => blame(path_of, "cannot open", error.into()),
     }
+}
+
+/// Puts what failed before an error; or that the database is damaged and what to do about it, if it says so.
+fn blame(path: &Path, doing: &str, error: anyhow::Error) -> anyhow::Error {
+    use rusqlite::Error;
+    let path = path.display();
+    let damage = error.chain().any(|cause| {
+        cause.is::<Damage>()
+            || match cause.downcast_ref::<Error>() {
+                Some(Error::SqliteFailure(failure, _)) => {
+                    // What this program asks is always the same: an error in it is one in the schema.
+                    matches!(
+                        failure.code,
+                        ErrorCode::DatabaseCorrupt
+                            | ErrorCode::NotADatabase
+                            | ErrorCode::TypeMismatch
+                            | ErrorCode::ConstraintViolation
+                            | ErrorCode::SchemaChanged
+                    ) || failure.extended_code == rusqlite::ffi::SQLITE_ERROR
+                }
+                Some(
+                    Error::SqlInputError { .. }
+                    | Error::FromSqlConversionFailure(..)
+                    | Error::IntegralValueOutOfRange(..)
+                    | Error::Utf8Error(..)
+                    | Error::InvalidColumnType(..)
+                    | Error::QueryReturnedNoRows,
+                ) => true,
+                _ => false,
+            }
+    });
+    if !damage {
+        // What the caller of a reader said, or is to be told of its own request, needs no more words.
+        let ours = error.chain().any(|cause| cause.is::<Error>() || cause.is::<std::io::Error>());
+        return if ours { error.context(format!("{doing} {path}")) } else { error };
+    }
+    anyhow!(
+        "{path} is damaged: {error:#}; save what is sound into a new file (ztmon db repair --db {path}) or give another --db"
+    )
 }

@@ -1,14 +1,20 @@
 //! Looking at the database, whoever else uses it.
 
+use std::collections::HashMap;
+use std::fs::{self, File};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Result, bail, ensure};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use tempfile::TempDir;
 
-use super::{count, explain, migrate, resolve, time_at, wal};
-use crate::traffic::{Counts, Endpoint, Origin, Row, Seen};
+use super::add::{FORGOTTEN, UNLISTED, Usage};
+use super::table::{BUCKET, Damage, ENDPOINT, IMPORT, NETWORK, PAIR, Seal, TOTAL, USAGE_COLUMNS};
+use super::{blame, explain, migrate, resolve, time_at, wal};
+use crate::time::{Bucket, Timestamp};
+use crate::traffic::{Counts, End, Endpoint, Origin, Row, Seen};
 
 /// Reads a database while a [`Writer`](super::Writer) writes it, after it stopped, or after it was killed.
 ///
@@ -19,6 +25,8 @@ pub struct Reader {
     path: PathBuf,
     /// Opened as a file that nobody writes; see [`Reader::open`].
     immutable: bool,
+    /// Where the copy is that is read, if not in its own place.
+    _copy: Option<TempDir>,
 }
 
 impl Reader {
@@ -28,12 +36,20 @@ impl Reader {
     /// If there is none, it is not ztmon's, another version of ztmon has to read it, or it may not be read.
     pub fn open(path: &Path) -> Result<Reader> {
         let path = resolve(path)?;
+        let mut copy_of = None;
         let (conn, immutable) = match connect(&path, false) {
             Ok(conn) => (conn, false),
             // To read a database in WAL mode SQLite wants files beside it. Where it cannot make them, one that was
             // cleanly closed can be read without. With a -wal that would hide what has been committed to it.
             Err(error) if is_denied(&error) && !wal(&path).try_exists().unwrap_or(true) => {
                 (connect(&path, true).map_err(|_| explain(&path, error))?, true)
+            }
+            // One that was not cleanly closed is read in a copy.
+            Err(error) if is_denied(&error) => {
+                let copied = copy(&path).and_then(|copy| Ok((connect(&copy.path().join(COPY), false)?, copy)));
+                let (conn, kept) = copied.map_err(|_| explain(&path, error))?;
+                copy_of = Some(kept);
+                (conn, false)
             }
             Err(error) => return Err(explain(&path, error)),
         };
@@ -44,55 +60,37 @@ impl Reader {
             "{} was written by an older ztmon: start serve or replay --db on it once",
             path.display()
         );
-        let reader = Reader { conn, path, immutable };
+        let reader = Reader { conn, path, immutable, _copy: copy_of };
         reader.check_unwritten()?;
         Ok(reader)
     }
 
-    /// Gives `each` the network's name, the bucket's start and the row for all usage with `since <= bucket < until`
-    /// (seconds since the epoch) and of the given origin or of both, by ascending bucket. A pair has one row for
-    /// each bucket and origin. All rows are of one moment; they are read one at a time.
+    /// Gives `each` the network's name, the bucket and the row for all usage within `since` and `until` (seconds since
+    /// the epoch) and of the given origin or of both, by ascending bucket. A pair has one row for each bucket and
+    /// origin. All rows are of one moment; their usage is read one at a time. What came before an error is not to be
+    /// believed.
     ///
     /// # Errors
-    /// If the database cannot be read, and with what `each` returns.
+    /// If the database cannot be read, is damaged, or keeps a bucket that a bound would cut; and with what `each` returns.
     pub fn rows(
         &self,
         origin: Option<Origin>,
-        Range { start: since, end: until }: Range<Option<i64>>,
-        mut each: impl FnMut(&str, i64, Row) -> Result<()>,
+        range: Range<Option<i64>>,
+        each: impl FnMut(&str, Bucket, Row) -> Result<()>,
     ) -> Result<()> {
-        // CROSS: the usage leads, so that its order is that of its key and nothing is sorted.
-        let sql = "SELECT usage.bucket, usage.bytes, usage.packets, usage.copies, usage.first, usage.last,
-                          s.addr, s.mac, d.addr, d.mac, network.name
-                   FROM usage
-                   CROSS JOIN pair ON pair.id = usage.pair
-                   CROSS JOIN endpoint AS s ON s.id = pair.src
-                   CROSS JOIN endpoint AS d ON d.id = pair.dst
-                   CROSS JOIN network ON network.id = s.network
-                   WHERE usage.bucket >= ?1 AND usage.bucket < ?2 AND (?3 IS NULL OR usage.origin = ?3)
-                   ORDER BY usage.bucket, usage.origin, usage.pair";
-        let reading = || format!("cannot read {}", self.path.display());
-        let mut statement = self.conn.prepare(sql).with_context(reading)?;
-        let bounds = (since.unwrap_or(i64::MIN), until.unwrap_or(i64::MAX), origin.map(|origin| origin as i64));
-        let mut rows = statement.query(bounds).with_context(reading)?;
-        while let Some(row) = rows.next().with_context(reading)? {
-            let (bucket, usage) = usage(row).with_context(reading)?;
-            each(row.get_ref(10)?.as_str()?, bucket, usage)?;
-        }
+        let now = self.conn.unchecked_transaction()?;
+        rows(&now, origin, range, each).map_err(|error| blame(&self.path, "cannot read", error))?;
         self.check_unwritten()
     }
 
-    /// The names of all networks, sorted.
+    /// Reads everything and verifies it.
     ///
     /// # Errors
-    /// If the database cannot be read.
-    pub fn networks(&self) -> Result<Vec<String>> {
-        let read = || -> rusqlite::Result<_> {
-            self.conn.prepare("SELECT name FROM network ORDER BY name")?.query_map([], |row| row.get(0))?.collect()
-        };
-        let networks = read().with_context(|| format!("cannot read {}", self.path.display()))?;
-        self.check_unwritten()?;
-        Ok(networks)
+    /// If it cannot be read or is damaged.
+    pub fn check(&self) -> Result<()> {
+        let now = self.conn.unchecked_transaction()?;
+        verify(&now).map_err(|error| blame(&self.path, "cannot read", error))?;
+        self.check_unwritten()
     }
 
     /// What was read without SQLite's locks is right only if no writer came meanwhile.
@@ -116,8 +114,25 @@ fn connect(path: &Path, immutable: bool) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
+/// Whether SQLite failed to open what it wants beside the database: it may not, or the disk is full.
 fn is_denied(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied))
+    use ErrorCode::{CannotOpen, DiskFull, PermissionDenied, ReadOnly, SystemIoFailure};
+    let code = error.sqlite_error_code();
+    matches!(code, Some(CannotOpen | DiskFull | PermissionDenied | ReadOnly | SystemIoFailure))
+}
+
+/// The name of a copy in its directory.
+const COPY: &str = "copy.db";
+
+/// Copies a database that nobody writes, with its log, to `$TMPDIR` or /tmp.
+fn copy(path: &Path) -> Result<TempDir> {
+    let original = File::open(path)?;
+    original.try_lock_shared()?;
+    let place = tempfile::tempdir()?;
+    let copy = place.path().join(COPY);
+    fs::copy(path, &copy)?;
+    fs::copy(wal(path), wal(&copy))?;
+    Ok(place)
 }
 
 /// The URI of a file that nobody writes. Every byte that is not plainly part of a path is escaped.
@@ -132,19 +147,147 @@ fn immutable_uri(path: &Path) -> String {
     uri + "?immutable=1"
 }
 
-/// The bucket and the row that stand in the first ten columns.
-fn usage(row: &rusqlite::Row) -> Result<(i64, Row)> {
-    let bucket = row.get(0)?;
-    let counts = Counts { bytes: count(row, 1)?, packets: count(row, 2)?, copies: count(row, 3)? };
-    let seen = Seen { first: time_at(bucket, row.get(4)?), last: time_at(bucket, row.get(5)?) };
-    Ok((bucket, Row { src: endpoint(row, 6)?, dst: endpoint(row, 8)?, counts, seen }))
+/// Reads everything and verifies it, by ztmon's checksums and by SQLite's rules.
+pub(super) fn verify(conn: &Connection) -> Result<()> {
+    rows(conn, None, None..None, |_, _, _| Ok(()))?;
+    for table in [&TOTAL, &IMPORT] {
+        table.scan(conn, |_| Ok(()))?;
+    }
+    // Rows of usage without a bucket would show nowhere.
+    let astray = "SELECT count(*) FROM usage WHERE bucket NOT IN (SELECT id FROM bucket)";
+    ensure!(conn.query_row(astray, [], |row| row.get::<_, i64>(0))? == 0, Damage("usage without a bucket".to_owned()));
+    let says: String = conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    ensure!(says == "ok", Damage(says.replace('\n', " ")));
+    Ok(())
+}
+
+/// [`Reader::rows`] of a connection with a transaction open.
+fn rows(
+    conn: &Connection,
+    origin: Option<Origin>,
+    range: Range<Option<i64>>,
+    mut each: impl FnMut(&str, Bucket, Row) -> Result<()>,
+) -> Result<()> {
+    let names = Names::read(conn)?;
+    let mut buckets = Vec::new();
+    BUCKET.scan(conn, |row| {
+        let kept = KeptBucket::read(row)?;
+        if origin.is_none_or(|origin| origin as i64 == kept.origin) && is_within(kept.bucket, &range)? {
+            buckets.push(kept);
+        }
+        Ok(())
+    })?;
+    buckets.sort_unstable_by_key(|kept| (kept.bucket, kept.origin, kept.network));
+    let mut statement = conn.prepare(&format!("SELECT {USAGE_COLUMNS} FROM usage WHERE bucket = ?1 ORDER BY pair"))?;
+    for kept in &buckets {
+        let network = names.network(kept.network)?;
+        let mut rows = statement.query([kept.id])?;
+        let mut found = Seal { rows: 0, checksum: 0 };
+        while let Some(row) = rows.next()? {
+            let (checksum, row) = names.usage(row, kept.bucket)?;
+            found = found.plus(1, checksum);
+            each(network, kept.bucket, row)?;
+        }
+        if found != kept.usage {
+            let from = Timestamp::new(kept.bucket.start, 0);
+            bail!(Damage(format!("the usage from {from} on is not what was written")));
+        }
+    }
+    Ok(())
+}
+
+/// A bucket's row.
+struct KeptBucket {
+    id: i64,
+    network: i64,
+    origin: i64,
+    bucket: Bucket,
+    usage: Seal,
+}
+
+impl KeptBucket {
+    fn read(row: &rusqlite::Row) -> Result<Self> {
+        Ok(KeptBucket {
+            id: row.get(0)?,
+            network: row.get(1)?,
+            origin: row.get(2)?,
+            bucket: Bucket { start: row.get(3)?, seconds: row.get(4)? },
+            usage: Seal { rows: row.get(5)?, checksum: row.get(6)? },
+        })
+    }
+}
+
+/// Whether the whole bucket is within the range.
+///
+/// # Errors
+/// If only a part of it is.
+fn is_within(bucket: Bucket, range: &Range<Option<i64>>) -> Result<bool> {
+    for bound in [range.start, range.end].into_iter().flatten() {
+        if bucket.start < bound && bound < bucket.end() {
+            let time = |seconds| Timestamp::new(seconds, 0);
+            bail!(
+                "{} falls inside a bucket that is kept as one: the nearest bounds are {} and {}",
+                time(bound),
+                time(bucket.start),
+                time(bucket.end())
+            );
+        }
+    }
+    Ok(range.start.is_none_or(|since| bucket.start >= since) && range.end.is_none_or(|until| bucket.end() <= until))
+}
+
+/// Who the numbers in the usage are.
+struct Names {
+    networks: HashMap<i64, String>,
+    endpoints: HashMap<i64, Endpoint>,
+    pairs: HashMap<i64, (i64, i64)>,
+}
+
+impl Names {
+    fn read(conn: &Connection) -> Result<Self> {
+        let mut names = Names { networks: HashMap::new(), endpoints: HashMap::new(), pairs: HashMap::new() };
+        NETWORK.scan(conn, |row| {
+            names.networks.insert(row.get(0)?, row.get(1)?);
+            Ok(())
+        })?;
+        ENDPOINT.scan(conn, |row| {
+            names.endpoints.insert(row.get(0)?, endpoint(row, 2)?);
+            Ok(())
+        })?;
+        PAIR.scan(conn, |row| {
+            names.pairs.insert(row.get(0)?, (row.get(1)?, row.get(2)?));
+            Ok(())
+        })?;
+        Ok(names)
+    }
+
+    fn network(&self, id: i64) -> Result<&str> {
+        Ok(self.networks.get(&id).ok_or_else(|| Damage(format!("network {id} has no row")))?)
+    }
+
+    /// A row of usage with its checksum.
+    fn usage(&self, row: &rusqlite::Row, bucket: Bucket) -> Result<(i64, Row)> {
+        let pair = row.get(0)?;
+        let usage = Usage::read(row, 1)?;
+        let &(src, dst) = self.pairs.get(&pair).ok_or_else(|| Damage(format!("pair {pair} has no row")))?;
+        let end = |id| self.endpoints.get(&id).ok_or_else(|| Damage(format!("endpoint {id} has no row")));
+        let count = |value: i64| u64::try_from(value).map_err(|_| Damage(format!("it holds a count of {value}")));
+        let counts =
+            Counts { bytes: count(usage.bytes)?, packets: count(usage.packets)?, copies: count(usage.copies)? };
+        let seen = Seen { first: time_at(bucket, usage.first), last: time_at(bucket, usage.last) };
+        Ok((usage.checksum(pair), Row { src: *end(src)?, dst: *end(dst)?, counts, seen }))
+    }
 }
 
 /// The endpoint whose address and MAC stand in the columns from `index` on.
-fn endpoint(row: &rusqlite::Row, index: usize) -> Result<Endpoint> {
+pub(super) fn endpoint(row: &rusqlite::Row, index: usize) -> Result<Endpoint> {
     let (addr, mac) = (row.get_ref(index)?.as_str()?, row.get_ref(index + 1)?.as_str()?);
     let parse = || -> Result<Endpoint, String> {
-        Ok(Endpoint { end: addr.parse()?, mac: if mac.is_empty() { None } else { Some(mac.parse()?) } })
+        let end = match addr {
+            FORGOTTEN | UNLISTED => End::Other,
+            addr => addr.parse()?,
+        };
+        Ok(Endpoint { end, mac: if mac.is_empty() { None } else { Some(mac.parse()?) } })
     };
-    parse().map_err(|error| anyhow!("it is damaged: {error}"))
+    Ok(parse().map_err(Damage)?)
 }

@@ -1,17 +1,19 @@
 //! Adding to the database.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fs::{self, File, Metadata, TryLockError};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rusqlite::{Connection, OpenFlags};
 
-use super::add::{self, Source};
-use super::{Import, NetworkId, count, explain, migrate, resolve, seen, shm, wal};
+use super::add::{self, FORGOTTEN, Source};
+use super::read::endpoint;
+use super::table::{Damage, ENDPOINT, IMPORT, NETWORK, TOTAL};
+use super::{Import, LiveTotals, NetworkId, blame, count, explain, migrate, resolve, seen, shm, totals, wal};
 use crate::time::Timestamp;
 use crate::traffic::{DeltaRow, Directory, End, Origin, Totals};
 
@@ -24,7 +26,7 @@ const SAFE_SQLITE: i32 = 3_051_003;
 #[derive(Debug)]
 pub struct Writer {
     pub(super) conn: Connection,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// Whether a transaction is open and may be committed.
     open: bool,
     /// Changes whenever row ids that were handed out may be void; never the same in two writers.
@@ -32,7 +34,7 @@ pub struct Writer {
     /// Whether the file was not there before.
     created: bool,
     /// Holds the lock. Stands last, to be closed after the connection.
-    _lock: File,
+    lock: File,
 }
 
 impl Writer {
@@ -45,53 +47,64 @@ impl Writer {
         ensure!(!path.exists() || path.is_file(), "{} is not a file: give another --db", path.display());
         let (lock, created) = lock(path)?;
         let path = resolve(path)?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connect = || -> rusqlite::Result<Connection> {
-            let conn = Connection::open_with_flags(&path, flags)?;
-            conn.busy_timeout(Duration::from_secs(5))?;
-            Ok(conn)
-        };
-        let mut conn = connect().map_err(|error| explain(&path, error))?;
-        let version = migrate::version(&conn, &path)?;
-        // The size limits: 16 MiB of cache, and 64 MiB of -wal to be kept when a large import is over.
-        let pragmas = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-                       PRAGMA cache_size = -16384; PRAGMA journal_size_limit = 67108864;";
-        conn.execute_batch(pragmas).map_err(|error| explain(&path, error))?;
-        let mode: String = conn.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
-        ensure!(mode == "wal", "{} is on a file system without shared memory: give another --db", path.display());
-        if version < migrate::newest() {
-            migrate::run(&mut conn, version).with_context(|| format!("cannot set up {}", path.display()))?;
+        match connect(&path) {
+            Ok(conn) => Ok(Writer { conn, path, open: false, epoch: next_epoch(), created, lock }),
+            Err(error) => {
+                if created {
+                    remove(path);
+                }
+                Err(error)
+            }
         }
-        Ok(Writer { conn, path, open: false, epoch: next_epoch(), created, _lock: lock })
     }
 
     /// Closes the database, and takes it away again if this writer made it.
     pub fn discard(self) {
-        let Writer { conn, path, created, _lock: lock, .. } = self;
+        let Writer { conn, path, created, lock, .. } = self;
         drop(conn);
         if created {
-            // Still locked: nobody can have taken it over.
-            for file in [wal(&path), shm(&path), path] {
-                fs::remove_file(file).ok();
-            }
+            remove(path);
         }
         drop(lock);
     }
 
-    /// The networks of which something was captured live, with their names.
+    /// What was captured live, in the order in which the database first met each end. What clients moved while
+    /// [unlisted](Writer::add_unlisted) is part of [`End::Other`].
     ///
     /// # Errors
-    /// If the database cannot be read.
-    pub fn live_networks(&self) -> Result<Vec<(NetworkId, String)>> {
-        let sql =
-            "SELECT id, name FROM network WHERE EXISTS (SELECT 1 FROM endpoint JOIN total ON endpoint = endpoint.id
-                   WHERE endpoint.network = network.id AND total.origin = ?1) ORDER BY name";
-        let read = || -> rusqlite::Result<_> {
-            let mut statement = self.conn.prepare(sql)?;
-            let rows = statement.query_map([Origin::Live as i64], |row| Ok((NetworkId(row.get(0)?), row.get(1)?)))?;
-            rows.collect()
+    /// Within a transaction, as what is not committed is not to be shown, or if the database is damaged or cannot be
+    /// read.
+    pub fn live_totals(&self) -> Result<Vec<LiveTotals>> {
+        ensure!(self.conn.is_autocommit(), "a transaction is open on {}", self.path.display());
+        let read = || -> Result<_> {
+            let now = self.conn.unchecked_transaction()?;
+            let mut ends: HashMap<i64, (i64, End)> = HashMap::new();
+            ENDPOINT.scan(&now, |row| {
+                // What was forgotten shows in reports only.
+                if row.get_ref(2)?.as_str()? != FORGOTTEN {
+                    ends.insert(row.get(0)?, (row.get(1)?, endpoint(row, 2)?.end));
+                }
+                Ok(())
+            })?;
+            let mut found = Vec::new();
+            let mut known = HashMap::new();
+            TOTAL.scan(&now, |row| {
+                let (id, origin): (i64, i64) = (row.get(0)?, row.get(1)?);
+                let Some(&(network, end)) = ends.get(&id).filter(|_| origin == Origin::Live as i64) else {
+                    return Ok(());
+                };
+                let totals = totals(row, 2)?;
+                let at = *known.entry((network, end)).or_insert(found.len());
+                if at == found.len() {
+                    found.push(LiveTotals { network: NetworkId(network), end, totals });
+                } else {
+                    found[at].totals.add(&totals);
+                }
+                Ok(())
+            })?;
+            Ok(found)
         };
-        read().with_context(|| self.reading())
+        read().map_err(|error| self.reading(error))
     }
 
     /// The network's name as the database has it: known, its id, even while only the device is seen.
@@ -99,8 +112,14 @@ impl Writer {
     /// # Errors
     /// If the database cannot be read.
     pub fn network_name(&self, network: NetworkId) -> Result<String> {
-        let sql = "SELECT name FROM network WHERE id = ?1";
-        self.conn.query_row(sql, [network.0], |row| row.get(0)).with_context(|| self.reading())
+        let read = || -> Result<_> {
+            let mut statement = self.conn.prepare(&NETWORK.select("WHERE id = ?1"))?;
+            let mut rows = statement.query([network.0])?;
+            let Some(row) = rows.next()? else { bail!(Damage(format!("network {} has no row", network.0))) };
+            NETWORK.verify(row)?;
+            Ok(row.get(1)?)
+        };
+        read().map_err(|error| self.reading(error))
     }
 
     /// The network called `name` (16 hex digits, the device while they are unknown, or empty), captured on `device`
@@ -112,7 +131,7 @@ impl Writer {
     /// # Errors
     /// If the database cannot be written.
     pub fn network(&mut self, name: &str, device: &str) -> Result<NetworkId> {
-        add::network(&mut self.conn, name, device).with_context(|| self.writing())
+        add::network(&mut self.conn, name, device).map_err(|error| self.writing(error))
     }
 
     /// Begins a transaction: a flush or an import. One that an error left open is rolled back first.
@@ -120,6 +139,8 @@ impl Writer {
     /// # Errors
     /// If the database cannot be written.
     pub fn begin(&mut self) -> Result<()> {
+        // What is written to a file without a name is lost when it is closed.
+        ensure!(is_at(&self.lock, &self.path), "{} was deleted or moved away", self.path.display());
         if !self.conn.is_autocommit() {
             self.rollback()?;
         }
@@ -164,8 +185,18 @@ impl Writer {
         let added = source
             .find_pairs(&self.conn, directory, rows)
             .and_then(|()| source.add_usage(&self.conn, rows))
-            .and_then(|()| source.add_totals(&self.conn, rows))
-            .with_context(|| self.writing());
+            .and_then(|()| source.add_totals(&self.conn, directory, rows))
+            .map_err(|error| self.writing(error));
+        self.or_roll_back(added)
+    }
+
+    /// Adds what clients moved that `/metrics` had no room for: their own totals have it, too.
+    ///
+    /// # Errors
+    /// As [`Writer::add`].
+    pub fn add_unlisted(&mut self, source: &Source, more: Totals) -> Result<()> {
+        self.check_open()?;
+        let added = source.add_unlisted(&self.conn, more).map_err(|error| self.writing(error));
         self.or_roll_back(added)
     }
 
@@ -175,22 +206,24 @@ impl Writer {
     /// If the database cannot be read.
     pub fn imported(&self, sha256: &[u8; 32]) -> Result<Option<Import>> {
         let read = || -> Result<_> {
-            let mut statement = self.conn.prepare(
-                "SELECT name, size, imported_at, frames, first_seen, first_ns, last_seen, last_ns
-                 FROM import WHERE sha256 = ?1",
-            )?;
-            let mut rows = statement.query([sha256])?;
-            let Some(row) = rows.next()? else { return Ok(None) };
-            Ok(Some(Import {
-                sha256: *sha256,
-                name: row.get(0)?,
-                size: count(row, 1)?,
-                imported_at: Timestamp::new(row.get(2)?, 0),
-                frames: count(row, 3)?,
-                seen: row.get::<_, Option<i64>>(4)?.map(|_| seen(row, 4)).transpose()?,
-            }))
+            let mut found = None;
+            // All of them: whether one is missing shows in all only.
+            IMPORT.scan(&self.conn, |row| {
+                if row.get_ref(1)?.as_blob()? == sha256 {
+                    found = Some(Import {
+                        sha256: *sha256,
+                        name: row.get(2)?,
+                        size: count(row, 3)?,
+                        imported_at: Timestamp::new(row.get(4)?, 0),
+                        frames: count(row, 5)?,
+                        seen: row.get::<_, Option<i64>>(6)?.map(|_| seen(row, 6)).transpose()?,
+                    });
+                }
+                Ok(())
+            })?;
+            Ok(found)
         };
-        read().with_context(|| self.reading())
+        read().map_err(|error| self.reading(error))
     }
 
     /// Notes that a file was imported, in the transaction that added its rows.
@@ -200,38 +233,8 @@ impl Writer {
     /// transaction is rolled back.
     pub fn record_import(&mut self, import: &Import) -> Result<()> {
         self.check_open()?;
-        let recorded = add::import(&self.conn, import).with_context(|| self.writing());
+        let recorded = add::import(&self.conn, import).map_err(|error| self.writing(error));
         self.or_roll_back(recorded)
-    }
-
-    /// What every end of a network moved while it was captured live, in the order of [`End`].
-    ///
-    /// # Errors
-    /// Within a transaction, as what is not committed is not to be shown, or if the database cannot be read.
-    pub fn live_totals(&self, network: NetworkId) -> Result<Vec<(End, Totals)>> {
-        ensure!(self.conn.is_autocommit(), "a transaction is open on {}", self.path.display());
-        let read = || -> Result<_> {
-            let mut statement = self.conn.prepare(
-                "SELECT addr, sent_bytes, received_bytes, sent_packets, received_packets,
-                        first_seen, first_ns, last_seen, last_ns
-                 FROM total JOIN endpoint ON endpoint.id = total.endpoint WHERE network = ?1 AND origin = ?2",
-            )?;
-            let mut rows = statement.query([network.0, Origin::Live as i64])?;
-            let mut ends: BTreeMap<End, Totals> = BTreeMap::new();
-            while let Some(row) = rows.next()? {
-                let end = row.get_ref(0)?.as_str()?.parse().map_err(|error| anyhow!("it is damaged: {error}"))?;
-                let totals = Totals {
-                    sent_bytes: count(row, 1)?,
-                    received_bytes: count(row, 2)?,
-                    sent_packets: count(row, 3)?,
-                    received_packets: count(row, 4)?,
-                    seen: seen(row, 5)?,
-                };
-                ends.entry(end).and_modify(|whole| whole.add(&totals)).or_insert(totals);
-            }
-            Ok(ends.into_iter().collect())
-        };
-        read().with_context(|| self.reading())
     }
 
     /// How many clients' addresses are known, in all networks.
@@ -240,9 +243,9 @@ impl Writer {
     /// If the database cannot be read.
     pub fn addresses(&self) -> Result<u64> {
         let sql = "SELECT count(*) FROM (SELECT DISTINCT network, addr FROM endpoint
-                   WHERE addr NOT IN ('external', 'multicast', 'other', 'beyond'))";
+                   WHERE addr GLOB '[0-9]*' OR addr GLOB '*:*')";
         let counted = self.conn.query_row(sql, [], |row| Ok(count(row, 0)));
-        counted.map_err(anyhow::Error::from).flatten().with_context(|| self.reading())
+        counted.map_err(anyhow::Error::from).flatten().map_err(|error| self.reading(error))
     }
 
     fn check_open(&self) -> Result<()> {
@@ -251,20 +254,52 @@ impl Writer {
     }
 
     fn execute(&self, sql: &str) -> Result<()> {
-        self.conn.execute_batch(sql).with_context(|| self.writing())
+        self.conn.execute_batch(sql).map_err(|error| self.writing(error.into()))
     }
 
     /// After an error nothing of the transaction must be committed. Should the rollback fail too, `begin` tries again.
-    fn or_roll_back(&mut self, result: Result<()>) -> Result<()> {
+    pub(super) fn or_roll_back<T>(&mut self, result: Result<T>) -> Result<T> {
         result.inspect_err(|_| drop(self.rollback()))
     }
 
-    fn reading(&self) -> String {
-        format!("cannot read {}", self.path.display())
+    fn reading(&self, error: anyhow::Error) -> anyhow::Error {
+        blame(&self.path, "cannot read", error)
     }
 
-    fn writing(&self) -> String {
-        format!("cannot write to {}", self.path.display())
+    fn writing(&self, error: anyhow::Error) -> anyhow::Error {
+        blame(&self.path, "cannot write to", error)
+    }
+}
+
+/// Opens the database with all that a writer needs, and the newest schema.
+fn connect(path: &Path) -> Result<Connection> {
+    let open = || -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let conn = Connection::open_with_flags(path, flags)?;
+        conn.busy_timeout(Duration::from_secs(5))?;
+        Ok(conn)
+    };
+    let mut conn = open().map_err(|error| explain(path, error))?;
+    let version = migrate::version(&conn, path)?;
+    // 16 MiB of cache; 64 MiB of -wal to be kept when a large import is over; no temporary files elsewhere, where the
+    // process may have no right to write.
+    let pragmas = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+                   PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384;
+                   PRAGMA journal_size_limit = 67108864;";
+    conn.execute_batch(pragmas).map_err(|error| explain(path, error))?;
+    let mode: String =
+        conn.query_row("PRAGMA journal_mode", [], |row| row.get(0)).map_err(|error| explain(path, error))?;
+    ensure!(mode == "wal", "{} is on a file system without shared memory: give another --db", path.display());
+    if version < migrate::newest() {
+        migrate::run(&mut conn, version).map_err(|error| blame(path, "cannot set up", error))?;
+    }
+    Ok(conn)
+}
+
+/// Takes a database away. Still locked: nobody can have taken it over.
+fn remove(path: PathBuf) {
+    for file in [wal(&path), shm(&path), path] {
+        fs::remove_file(file).ok();
     }
 }
 
@@ -274,7 +309,7 @@ fn next_epoch() -> u64 {
 }
 
 /// Opens the file, creates it if it is missing, and locks it until it is closed. Says whether it was created.
-fn lock(path: &Path) -> Result<(File, bool)> {
+pub(super) fn lock(path: &Path) -> Result<(File, bool)> {
     loop {
         let open =
             |new: bool| File::options().read(true).write(true).create(true).truncate(false).create_new(new).open(path);

@@ -80,12 +80,12 @@ fn hex(s: &str, digits: usize) -> Option<u64> {
 
 /// The MAC of `node` on `network`.
 pub fn mac(network: NetworkId, node: NodeId) -> Mac {
-    Mac(mac_octet(network) << 40 | (node.0 ^ mac_mask(network)))
+    Mac::from_bits(mac_octet(network) << 40 | (node.0 ^ mac_mask(network)))
 }
 
 /// The node whose MAC on `network` this is; `None` for a MAC that ZeroTier cannot have derived for this network.
 pub fn node_from_mac(network: NetworkId, mac: Mac) -> Option<NodeId> {
-    (mac.0 >> 40 == mac_octet(network)).then_some(NodeId(mac.0 & LOW_40 ^ mac_mask(network)))
+    (mac.bits() >> 40 == mac_octet(network)).then_some(NodeId(mac.bits() & LOW_40 ^ mac_mask(network)))
 }
 
 /// The first octet of every MAC on a network: locally administered, no group, and not the 0x52 of virtual machines.
@@ -178,7 +178,7 @@ pub fn network_from_device(name: &str, mac: Mac, node: NodeId) -> Option<Network
 
 /// The network id's bits 8 to 47, in their places: what a MAC tells once its node is known.
 fn middle_of_network(mac: Mac, node: NodeId) -> u64 {
-    let [a, b, c, d, e] = NodeId((mac.0 ^ node.0) & LOW_40).bytes();
+    let [a, b, c, d, e] = NodeId((mac.bits() ^ node.0) & LOW_40).bytes();
     u64::from_le_bytes([0, a, b, c, d, e, 0, 0])
 }
 
@@ -383,7 +383,7 @@ mod tests {
             let mac = super::mac(net, node);
             let six = sixplane(net, node);
             let six_host = Ipv6Addr::from(u128::from(six) >> 48 << 48 | u128::from(host >> 16));
-            prop_assert!(!mac.is_group() && mac.0 >> 48 == 0);
+            prop_assert!(!mac.is_group() && mac.bits() >> 48 == 0);
             prop_assert_eq!(node_from_mac(net, mac), Some(node));
             prop_assert_eq!(ids_from_rfc4193(rfc4193(net, node)), Some((net, node)));
             prop_assert_eq!(node_from_sixplane(net, six_host), Some(node));
@@ -396,7 +396,7 @@ mod tests {
         #[test]
         fn what_decodes_encodes_to_the_same(net: u64, mac in 0..1_u64 << 40, addr: u128) {
             let net = NetworkId(net);
-            let mac = Mac(mac_octet(net) << 40 | mac);
+            let mac = Mac::from_bits(mac_octet(net) << 40 | mac);
             prop_assert_eq!(node_from_mac(net, mac).map(|node| super::mac(net, node)), Some(mac));
             let plan = Ipv6Addr::from(0xfd << 120 | addr >> 8 & !(0xffff << 40) | 0x9993 << 40);
             prop_assert_eq!(ids_from_rfc4193(plan).map(|(net, node)| rfc4193(net, node)), Some(plan));
@@ -404,7 +404,7 @@ mod tests {
 
         #[test]
         fn no_name_panics(name in "(zt)?.{0,10}", mac in 0..1_u64 << 48, node in 0..=LOW_40) {
-            let _ = network_from_device(&name, Mac(mac), NodeId(node));
+            let _ = network_from_device(&name, Mac::from_bits(mac), NodeId(node));
         }
     }
 }

@@ -53,20 +53,20 @@ impl Drop for Log {
 impl Setup<'static> {
     /// On this database.
     pub fn new(db: &Path) -> Self {
-        Setup::of(ztmon(), db, None)
+        Setup::by(ztmon(), None, db)
     }
 }
 
 impl<'n> Setup<'n> {
     /// In a namespace, on this database.
     pub fn within(namespace: &'n Namespace, db: &Path) -> Self {
-        Setup::of(namespace.command(env!("CARGO_BIN_EXE_ztmon")), db, Some(namespace))
+        Setup::by(namespace.command(env!("CARGO_BIN_EXE_ztmon")), Some(namespace), db)
     }
 
-    /// By a command that runs ztmon, and may do so in a namespace.
-    pub fn of(mut ztmon: Command, db: &Path, namespace: Option<&'n Namespace>) -> Self {
-        ztmon.args(["serve", "--db"]).arg(db);
-        Setup { command: ztmon, listen: "127.0.0.1:0".to_owned(), namespace }
+    /// By a command that becomes ztmon, and that lacks its arguments.
+    pub fn by(mut command: Command, namespace: Option<&'n Namespace>, db: &Path) -> Self {
+        command.args(["serve", "--db"]).arg(db);
+        Setup { command, listen: "127.0.0.1:0".to_owned(), namespace }
     }
 
     /// In an environment with this in it.
@@ -121,6 +121,11 @@ impl<'n> Setup<'n> {
 impl Serve<'_> {
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.0.id()
     }
 
     /// The log so far.

@@ -1,21 +1,68 @@
-//! How the threads of `serve` talk: tickets for commits, and the order to stop.
+//! How the threads of `serve` talk: tickets for commits, how the database fares, and the order to stop.
 
+use std::collections::BTreeMap;
 use std::io::{self, PipeReader, PipeWriter, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::metrics::{Board, Process, Uptime};
 
 /// What the feeds are asked to do.
 ///
 /// A ticket asks every feed to hand over what it has counted. Tickets are numbered; a feed names the last one it has
 /// seen with everything it hands over, so that whoever asked can tell when all have answered.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Control {
     ticket: AtomicU64,
     stop: AtomicBool,
     wakes: Mutex<Vec<PipeWriter>>,
+    started: Instant,
+    /// What each feed has seen, by its number, as it last said: ahead of what is committed.
+    seen: Mutex<BTreeMap<usize, Process>>,
+    pub store: Store,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Control {
+            ticket: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            wakes: Mutex::default(),
+            started: Instant::now(),
+            seen: Mutex::default(),
+            store: Store::default(),
+        }
+    }
 }
 
 impl Control {
+    /// How long this process has been running.
+    pub(super) fn uptime(&self) -> Uptime {
+        self.started.elapsed().as_secs() as Uptime
+    }
+
+    /// Takes note of what the feed with this number has seen.
+    pub(super) fn note(&self, feed: usize, process: Process) {
+        lock(&self.seen).insert(feed, process);
+    }
+
+    /// Brings the board up to date on how the database fares. Where nothing can be committed, what the feeds have seen
+    /// is shown all the same.
+    pub(super) fn show(&self, board: &mut Board) {
+        let seen = lock(&self.seen);
+        let counted: u64 = seen.values().map(|process| process.stats.bytes).sum();
+        board.uncommitted_bytes = counted.saturating_sub(self.store.committed.load(Ordering::SeqCst));
+        board.store_up = self.store.is_up();
+        if !board.store_up {
+            for (feed, process) in seen.iter() {
+                if let Some((_, shown)) = board.processes.get_mut(feed) {
+                    *shown = *process;
+                }
+            }
+        }
+    }
+
     /// Asks for a commit of everything counted until now; the ticket's number.
     pub(super) fn request(&self) -> u64 {
         let ticket = self.ticket.fetch_add(1, Ordering::SeqCst) + 1;
@@ -55,6 +102,43 @@ impl Control {
             // A full pipe wakes as well as one byte more would.
             wake.write_all(&[0]).ok();
         }
+    }
+}
+
+/// How the database fares, for those who must not wait for it.
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    /// When the commit began that is under way.
+    since: Mutex<Option<Instant>>,
+    failed: AtomicBool,
+    /// Bytes that this process has committed.
+    committed: AtomicU64,
+}
+
+/// A commit that takes longer is stuck.
+const STUCK: Duration = Duration::from_secs(2);
+
+impl Store {
+    /// A commit begins.
+    pub(super) fn begin(&self) {
+        *lock(&self.since) = Some(Instant::now());
+    }
+
+    /// It ended so.
+    pub(super) fn end(&self, well: bool) {
+        *lock(&self.since) = None;
+        self.failed.store(!well, Ordering::SeqCst);
+    }
+
+    /// So many bytes are committed.
+    pub(super) fn add(&self, bytes: u64) {
+        self.committed.fetch_add(bytes, Ordering::SeqCst);
+    }
+
+    /// Whether the last commit succeeded and the next one is not stuck.
+    pub(super) fn is_up(&self) -> bool {
+        let stuck = lock(&self.since).is_some_and(|since| since.elapsed() > STUCK);
+        !stuck && !self.failed.load(Ordering::SeqCst)
     }
 }
 

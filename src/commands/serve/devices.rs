@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+#[cfg(target_os = "linux")]
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Feeds;
@@ -48,10 +50,11 @@ impl Wanted {
     }
 }
 
-/// Starts a feed for each device that is wanted, when it is there. Returns when no further one is.
-pub(super) fn follow(wanted: Wanted, feeds: &mut Feeds) -> anyhow::Result<()> {
+/// Starts a feed for each device that is wanted, when it is there. Returns when no further one is. `node` is this node,
+/// if that is known already.
+pub(super) fn follow(wanted: Wanted, node: Option<NodeId>, feeds: &mut Feeds) -> anyhow::Result<()> {
     let control = Shared::clone(&feeds.control);
-    let mut start = |name: String| feeds.start(move |feed, counting| capture(feed, &name, counting));
+    let mut start = |name: String| feeds.start(move |feed, counting| capture(feed, &name, node, counting));
     if let Wanted::Named(names) = wanted {
         return names.into_iter().collect::<BTreeSet<_>>().into_iter().try_for_each(start);
     }
@@ -81,7 +84,7 @@ pub(super) fn follow(wanted: Wanted, feeds: &mut Feeds) -> anyhow::Result<()> {
 }
 
 /// Captures on a device whenever it is there, until it is time to stop.
-fn capture(mut feed: Feed, name: &str, counting: &Counting) {
+fn capture(mut feed: Feed, name: &str, node: Option<NodeId>, counting: &Counting) {
     let snaplen = SNAPLEN.max(i32::from(counting.tee_bytes) + SNAPLEN_BEYOND);
     let given_mac = counting.observer_mac;
     let mut joined = false;
@@ -108,7 +111,7 @@ fn capture(mut feed: Feed, name: &str, counting: &Counting) {
         let mac = live::device_mac(name);
         feed.meter.set_observer(given_mac.or(mac));
         if !joined {
-            let network = network_of(name, mac);
+            let network = network_of(name, mac, node.or_else(own_node));
             feed.join(&network, name);
             joined = true;
         }
@@ -154,10 +157,20 @@ fn read(feed: &mut Feed, capture: &mut Live, before: Statistics) -> Option<Strin
     }
 }
 
+/// The file that [`own_node`] reads, or while there is none, the directory where ZeroTier will put it.
+#[cfg(target_os = "linux")]
+pub(super) fn identity() -> &'static Path {
+    let file = Path::new(IDENTITY);
+    if file.exists() { file } else { file.parent().unwrap_or(file) }
+}
+
+/// This node's id, if ZeroTier has written down who it is.
+pub(super) fn own_node() -> Option<NodeId> {
+    std::fs::read_to_string(IDENTITY).ok()?.split(':').next()?.parse().ok()
+}
+
 /// The network behind a device: its id, or the device's name if that cannot be told.
-fn network_of(name: &str, mac: Option<Mac>) -> String {
+fn network_of(name: &str, mac: Option<Mac>, node: Option<NodeId>) -> String {
     let addresses: Vec<IpAddr> = live::device(name).map(|device| device.addresses).unwrap_or_default();
-    let node = std::fs::read_to_string(IDENTITY).ok();
-    let node = node.and_then(|text| text.split(':').next().and_then(|id| id.parse::<NodeId>().ok()));
     identity::network_of_device(name, mac, &addresses, node).map_or(name.to_owned(), |network| network.to_string())
 }

@@ -8,19 +8,24 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::control::Shared;
-use super::keeper::Message;
+use super::keeper::HandOver;
 use super::log;
 use crate::capture::{Filter, History};
 use crate::cli::{Counting, Speed};
 use crate::frame::{Frame, Statistics};
 use crate::meter::{Meter, Tee};
-use crate::time::{SECOND, Timestamp};
+use crate::metrics::Process;
+use crate::time::{BUCKET_SECONDS, SECOND, Timestamp};
+use crate::traffic::DeltaRow;
 
 /// Without scrapes totals are committed so often.
 const COMMIT_EVERY: Duration = Duration::from_secs(30);
 
+/// How often to say what has been seen while nothing can be committed.
+const NOTE_EVERY: Duration = Duration::from_millis(500);
+
 /// Rows that are handed over at once, whoever asked: bounds memory, whatever the packets' times are.
-const MAX_ROWS: usize = 1 << 16;
+const MAX_ROWS: usize = 1 << 15;
 
 /// How long to wait for the first copy before saying that there is none, and between two looks at what does not fit.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,9 +38,12 @@ pub(super) struct Feed {
     number: usize,
     control: Shared,
     wake: PipeReader,
-    keeper: SyncSender<Message>,
+    /// Its network and device, until the keeper has been told.
+    whose: Option<(String, String)>,
+    keeper: SyncSender<HandOver>,
     /// What the keeper had no room for. Until it has, what is counted stays in the meter.
-    unsent: Option<Message>,
+    unsent: Option<HandOver>,
+    widening: Widening,
     pub meter: Meter,
     tee: Tee,
     filter: Option<Filter>,
@@ -44,6 +52,7 @@ pub(super) struct Feed {
     pub capture: Statistics,
     ticket: u64,
     last_told: Instant,
+    last_noted: Instant,
     last_look: Instant,
     warned: Vec<String>,
 }
@@ -54,7 +63,7 @@ impl Feed {
         counting: &Counting,
         seed: u64,
         control: &Shared,
-        keeper: &SyncSender<Message>,
+        keeper: &SyncSender<HandOver>,
     ) -> std::io::Result<Self> {
         static FEEDS: AtomicUsize = AtomicUsize::new(0);
         Ok(Feed {
@@ -62,7 +71,9 @@ impl Feed {
             control: Shared::clone(control),
             wake: control.subscribe()?,
             keeper: keeper.clone(),
+            whose: None,
             unsent: None,
+            widening: Widening::default(),
             tee: counting.tee,
             meter: Meter::new(counting.settings(seed)),
             filter: counting.filter.clone().map(Filter::new),
@@ -70,15 +81,15 @@ impl Feed {
             capture: Statistics::default(),
             ticket: 0,
             last_told: Instant::now(),
+            last_noted: Instant::now(),
             last_look: Instant::now(),
             warned: Vec::new(),
         })
     }
 
-    /// Tells the keeper whose traffic this is.
-    pub(super) fn join(&self, network: &str, device: &str) {
-        let (network, device) = (network.to_owned(), device.to_owned());
-        self.keeper.send(Message::Joined { feed: self.number, network, device }).ok();
+    /// Says whose traffic this is.
+    pub(super) fn join(&mut self, network: &str, device: &str) {
+        self.whose = Some((network.to_owned(), device.to_owned()));
     }
 
     /// Takes in a frame.
@@ -109,6 +120,11 @@ impl Feed {
         if asked || self.last_told.elapsed() >= COMMIT_EVERY || self.meter.rows() >= MAX_ROWS {
             self.tell();
         }
+        if self.last_noted.elapsed() >= NOTE_EVERY && !self.control.store.is_up() {
+            // What cannot be committed is told of all the same.
+            self.note();
+        }
+        self.widening.watch(&mut self.meter);
         if self.last_look.elapsed() >= PATIENCE {
             self.last_look = Instant::now();
             self.look();
@@ -123,28 +139,31 @@ impl Feed {
         }
         self.last_told = Instant::now();
         if self.unsent.is_none() {
-            let counted = self.counted();
+            let counted = self.hand_over(false);
             self.send(counted);
         }
     }
 
-    fn counted(&mut self) -> Message {
+    fn hand_over(&mut self, ended: bool) -> HandOver {
         // The ticket first: what is counted from here on is not part of the answer.
         self.ticket = self.control.ticket();
-        Message::Counted {
-            feed: self.number,
-            ticket: self.ticket,
-            delta: self.meter.take(),
-            stats: Box::new(self.meter.stats()),
-            capture: self.capture,
-            up: self.up,
-        }
+        let process = self.note();
+        let delta = self.meter.take();
+        self.widening = Widening::default();
+        HandOver { feed: self.number, whose: self.whose.take(), ticket: self.ticket, delta, process, ended }
+    }
+
+    fn note(&mut self) -> Process {
+        self.last_noted = Instant::now();
+        let process = Process { stats: self.meter.stats(), capture: self.capture, up: self.up };
+        self.control.note(self.number, process);
+        process
     }
 
     /// A busy disk must not hold up capture.
-    fn send(&mut self, message: Message) {
-        if let Err(TrySendError::Full(message)) = self.keeper.try_send(message) {
-            self.unsent = Some(message);
+    fn send(&mut self, hand_over: HandOver) {
+        if let Err(TrySendError::Full(hand_over)) = self.keeper.try_send(hand_over) {
+            self.unsent = Some(hand_over);
         }
     }
 
@@ -179,10 +198,9 @@ impl Feed {
     /// Ends: hands over the last, however long that takes.
     pub(super) fn end(mut self) {
         self.up = false;
-        for message in self.unsent.take().into_iter().chain([self.counted()]) {
-            self.keeper.send(message).ok();
+        for hand_over in self.unsent.take().into_iter().chain([self.hand_over(true)]) {
+            self.keeper.send(hand_over).ok();
         }
-        self.keeper.send(Message::Ended { feed: self.number }).ok();
     }
 
     /// Says once what does not fit together.
@@ -210,6 +228,45 @@ impl Feed {
         if !self.warned.contains(&words) && self.warned.len() < MAX_WARNINGS {
             self.warned.push(words);
             log::warn(&text);
+        }
+    }
+}
+
+/// Keeps what waits for a failed disk in bounded memory, at the cost of the history's detail.
+struct Widening {
+    /// Rows at which the next step is taken.
+    at: usize,
+    /// To which lengths of a bucket.
+    steps: std::slice::Iter<'static, u32>,
+    seconds: u32,
+}
+
+/// An hour, a day.
+const WIDER: [u32; 2] = [3600, 86_400];
+
+/// Memory for rows that wait, in bytes.
+const MAX_WAITING: usize = 64 << 20;
+
+impl Default for Widening {
+    fn default() -> Self {
+        let mut steps = WIDER.iter();
+        let seconds = steps.next().copied().unwrap_or(BUCKET_SECONDS);
+        Widening { at: MAX_WAITING / size_of::<DeltaRow>(), steps, seconds }
+    }
+}
+
+impl Widening {
+    fn watch(&mut self, meter: &mut Meter) {
+        while meter.rows() >= self.at {
+            meter.widen(self.seconds);
+            // What has just been merged must not be merged again for a few rows more.
+            if meter.rows() < self.at / 2 {
+                break;
+            }
+            match self.steps.next() {
+                Some(seconds) => self.seconds = *seconds,
+                None => self.at = self.at.max(2 * meter.rows()),
+            }
         }
     }
 }
@@ -291,7 +348,7 @@ mod tests {
     }
 
     /// A feed of `ztmon serve` with these flags.
-    fn feed(flags: &[&str], control: &Shared, keeper: &SyncSender<Message>) -> Feed {
+    fn feed(flags: &[&str], control: &Shared, keeper: &SyncSender<HandOver>) -> Feed {
         let arguments = ["ztmon", "serve"].iter().chain(flags).map(Into::into);
         let Ok(cli) = parse(arguments) else { panic!() };
         let Command::Serve(serve) = cli.command else { panic!() };
@@ -329,9 +386,7 @@ mod tests {
         let ending = std::thread::spawn(move || feed.end());
         let mut sum = Counts::default();
         for message in receiver {
-            if let Message::Counted { delta, .. } = message {
-                delta.rows.iter().for_each(|row| sum.add(row.counts));
-            }
+            message.delta.rows.iter().for_each(|row| sum.add(row.counts));
         }
         ending.join().unwrap();
         assert_eq!((sum.packets, sum.bytes), (5, 100));

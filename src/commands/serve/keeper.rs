@@ -1,36 +1,40 @@
 //! The thread that owns the database: what the feeds count is committed first and shown then.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::control::lock;
+use super::control::{Shared, lock};
 use super::log;
-use crate::frame::Statistics;
-use crate::meter::Stats;
 use crate::metrics::{Board, Network, Process};
-use crate::store::{NetworkId, Source, Writer};
+use crate::store::{LiveTotals, NetworkId, Source, Writer};
 use crate::time::Timestamp;
-use crate::traffic::{Delta, DeltaRow, Directory, Origin};
+use crate::traffic::{Delta, Directory, Origin};
 
 /// How long to wait before a failed commit is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Messages that share a commit, at most.
+/// How often to look meanwhile whether it is time to stop.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Hand-overs that share a commit, at most.
 const SHARED_COMMIT: usize = 4;
 
-/// What feeds tell the keeper. Feeds number themselves.
-pub(super) enum Message {
-    /// A feed knows its network: 16 hex digits, or the device's name, or empty for a file.
-    Joined { feed: usize, network: String, device: String },
-    /// What a feed counted since it last told, and all it has seen; with the last ticket it knew of.
-    Counted { feed: usize, ticket: u64, delta: Delta, stats: Box<Stats>, capture: Statistics, up: bool },
-    /// A feed has ended: no ticket waits for it.
-    Ended { feed: usize },
+/// What a feed hands over: what it counted since the last time, and all it has seen. Feeds number themselves.
+pub(super) struct HandOver {
+    pub feed: usize,
+    /// Its network (16 hex digits, or the device's name, or empty for a file) and device, the first time.
+    pub whose: Option<(String, String)>,
+    /// The last ticket it knew of.
+    pub ticket: u64,
+    pub delta: Delta,
+    pub process: Process,
+    /// It has ended: no ticket waits for it.
+    pub ended: bool,
 }
 
 /// How far the commits have come.
@@ -43,14 +47,15 @@ pub(super) struct Progress {
 }
 
 /// One feed, as the keeper knows it.
+#[derive(Default)]
 struct Feed {
     network: String,
     device: String,
     /// Known once the database has been asked; the network's name is then the database's.
     source: Option<Source>,
     directory: Directory,
-    /// Counted and not committed: what has to wait for the disk is summed up.
-    pending: HashMap<(u32, i64), DeltaRow>,
+    /// Counted and not committed.
+    pending: Delta,
     process: Process,
     ticket: u64,
     ended: bool,
@@ -59,7 +64,10 @@ struct Feed {
 pub(super) struct Keeper {
     writer: Writer,
     feeds: BTreeMap<usize, Feed>,
+    /// The networks on the board, as the database names them.
+    networks: BTreeMap<NetworkId, String>,
     board: Arc<Mutex<Board>>,
+    control: Shared,
     progress: watch::Sender<Progress>,
     failed_at: Option<Instant>,
 }
@@ -69,28 +77,52 @@ impl Keeper {
     pub(super) fn new(
         writer: Writer,
         board: Arc<Mutex<Board>>,
+        control: Shared,
         progress: watch::Sender<Progress>,
     ) -> anyhow::Result<Self> {
-        {
-            let mut board = lock(&board);
-            board.store_up = true;
-            for (id, name) in writer.live_networks()? {
-                load(&writer, id, network(&mut board, &name))?;
+        let networks = BTreeMap::new();
+        let mut keeper = Keeper { writer, feeds: BTreeMap::new(), networks, board, control, progress, failed_at: None };
+        keeper.load()?;
+        Ok(keeper)
+    }
+
+    fn load(&mut self) -> anyhow::Result<()> {
+        let live = self.writer.live_totals()?;
+        let mut board = lock(&self.board);
+        // How long clients have been idle shows in the packets' times; a clock that is off must not make all idle.
+        let latest = live.iter().map(|total| total.totals.seen.last).max().map(|last| last.min(Timestamp::now()));
+        for LiveTotals { network: id, end, totals } in live {
+            if !self.networks.contains_key(&id) {
+                self.networks.insert(id, self.writer.network_name(id)?);
             }
+            let Board { networks, listing, .. } = &mut *board;
+            let network = network(networks, &self.networks[&id]);
+            network.clients.loaded = true;
+            let idle = latest.map_or(0, |latest| latest.clamped().0.saturating_sub(totals.seen.last.clamped().0));
+            network.clients.load(listing, end, &totals, -idle.max(0));
         }
-        Ok(Keeper { writer, feeds: BTreeMap::new(), board, progress, failed_at: None })
+        Ok(())
     }
 
     /// Works until every feed is gone; says whether everything that was counted has been committed.
-    pub(super) fn run(mut self, messages: &Receiver<Message>) -> bool {
+    pub(super) fn run(mut self, hand_overs: &Receiver<HandOver>) -> bool {
         loop {
-            let timeout = if self.failed_at.is_some() { RETRY } else { Duration::from_secs(3600) };
-            match messages.recv_timeout(timeout) {
-                Ok(message) => {
-                    self.take(message);
+            if let Some(at) = self.failed_at
+                && !self.control.stopping()
+            {
+                // Nothing is taken from the feeds that cannot be stored: there it is kept in the least room.
+                if at.elapsed() >= RETRY {
+                    self.commit();
+                }
+                thread::sleep(LOOK_EVERY);
+                continue;
+            }
+            let at_most = if self.failed_at.is_some() { RETRY } else { Duration::from_secs(3600) };
+            match hand_overs.recv_timeout(at_most) {
+                Ok(first) => {
                     // What came meanwhile shares the commit; not all that a fast file could bring while it is waited for.
-                    for message in messages.try_iter().take(SHARED_COMMIT) {
-                        self.take(message);
+                    for hand_over in std::iter::once(first).chain(hand_overs.try_iter().take(SHARED_COMMIT)) {
+                        self.take(hand_over);
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => (),
@@ -99,56 +131,27 @@ impl Keeper {
                     return self.failed_at.is_none();
                 }
             }
-            // A disk that refuses is not asked again for every message.
-            if self.failed_at.is_none_or(|at| at.elapsed() >= RETRY) {
-                self.commit();
-            }
+            self.commit();
         }
     }
 
-    fn take(&mut self, message: Message) {
-        match message {
-            Message::Joined { feed, network, device } => {
-                let joined = Feed {
-                    network,
-                    device,
-                    source: None,
-                    directory: Directory::default(),
-                    pending: HashMap::new(),
-                    process: Process::default(),
-                    ticket: 0,
-                    ended: false,
-                };
-                self.feeds.insert(feed, joined);
-            }
-            Message::Counted { feed, ticket, delta, stats, capture, up } => {
-                // A feed that has not joined has seen no frame.
-                let Some(feed) = self.feeds.get_mut(&feed) else { return };
-                feed.directory.extend(&delta);
-                for row in delta.rows {
-                    match feed.pending.entry((row.pair, row.bucket)) {
-                        Entry::Vacant(entry) => {
-                            entry.insert(row);
-                        }
-                        Entry::Occupied(mut entry) => {
-                            entry.get_mut().counts.add(row.counts);
-                            entry.get_mut().seen.merge(row.seen);
-                        }
-                    }
-                }
-                feed.ticket = ticket;
-                feed.process = Process { stats: *stats, capture, up };
-            }
-            Message::Ended { feed } => {
-                if let Some(feed) = self.feeds.get_mut(&feed) {
-                    feed.ended = true;
-                }
-            }
+    fn take(&mut self, hand_over: HandOver) {
+        let HandOver { feed, whose, ticket, mut delta, process, ended } = hand_over;
+        if let Some((network, device)) = whose {
+            self.feeds.insert(feed, Feed { network, device, ..Feed::default() });
         }
+        // One that does not know yet whose traffic it is to count has seen no frame.
+        let Some(feed) = self.feeds.get_mut(&feed) else { return };
+        feed.directory.extend(&delta);
+        feed.pending.rows.append(&mut delta.rows);
+        (feed.ticket, feed.process, feed.ended) = (ticket, process, ended);
     }
 
     fn commit(&mut self) {
-        match self.try_commit() {
+        self.control.store.begin();
+        let committed = self.try_commit();
+        self.control.store.end(committed.is_ok());
+        match committed {
             Ok(()) => {
                 if self.failed_at.take().is_some() {
                     log::info("database: commits succeed again");
@@ -170,11 +173,9 @@ impl Keeper {
             }
         }
         let mut board = lock(&self.board);
-        board.store_up = self.failed_at.is_none();
-        board.networks.iter_mut().for_each(|network| network.process = None);
-        for feed in self.feeds.values() {
-            let process = network(&mut board, &feed.network).process.get_or_insert_default();
-            *process = process.plus(&feed.process);
+        for (number, feed) in &self.feeds {
+            network(&mut board.networks, &feed.network);
+            board.processes.insert(*number, (feed.network.clone(), feed.process));
         }
     }
 
@@ -184,44 +185,54 @@ impl Keeper {
             self.writer.rollback()?;
         }
         self.join_networks()?;
-        if self.feeds.values().all(|feed| feed.pending.is_empty()) {
+        if self.feeds.values().all(|feed| feed.pending.rows.is_empty()) {
             return Ok(());
         }
+        let now = self.control.uptime();
         self.writer.begin()?;
         let mut committed = Vec::new();
-        for feed in self.feeds.values_mut() {
+        for feed in self.feeds.values_mut().filter(|feed| !feed.pending.rows.is_empty()) {
             let Some(source) = &mut feed.source else { continue };
-            let rows: Vec<DeltaRow> = feed.pending.values().copied().collect();
-            self.writer.add(source, &feed.directory, &rows)?;
-            committed.push((feed, rows));
+            feed.pending.merge();
+            let rows = &feed.pending.rows;
+            self.writer.add(source, &feed.directory, rows)?;
+            let unlisted = {
+                let Board { networks, listing, .. } = &mut *lock(&self.board);
+                network(networks, &feed.network).clients.admit(listing, rows, &feed.directory, now)
+            };
+            if let Some(unlisted) = unlisted {
+                self.writer.add_unlisted(source, unlisted)?;
+            }
+            committed.push((feed, unlisted));
         }
         self.writer.commit()?;
         let mut board = lock(&self.board);
-        for (feed, rows) in committed {
-            network(&mut board, &feed.network).clients.add_rows(&rows, &feed.directory);
-            feed.pending = HashMap::new();
+        for (feed, unlisted) in committed {
+            let pending = std::mem::take(&mut feed.pending);
+            let clients = &mut network(&mut board.networks, &feed.network).clients;
+            clients.add(&pending.rows, &feed.directory, unlisted, now);
+            self.control.store.add(feed.directory.bytes(&pending.rows));
         }
         board.last_commit = Some(Timestamp::now());
         Ok(())
     }
 
-    /// Finds the networks of new feeds in the database, and shows what it holds of them.
+    /// Finds the networks of new feeds in the database.
     fn join_networks(&mut self) -> anyhow::Result<()> {
         for feed in self.feeds.values_mut().filter(|feed| feed.source.is_none()) {
             let id = self.writer.network(&feed.network, &feed.device)?;
             let name = self.writer.network_name(id)?;
-            let mut board = lock(&self.board);
-            // What was shown under the device's name is the network's, if that is how the database has it now.
-            let known = self.writer.live_networks()?;
-            board.networks.retain(|network| {
-                network.name != feed.device
-                    || network.name == name
-                    || known.iter().any(|(_, known)| *known == network.name)
-            });
-            let entry = network(&mut board, &name);
-            if !entry.clients.loaded {
-                load(&self.writer, id, entry)?;
+            let Board { networks, .. } = &mut *lock(&self.board);
+            // What was shown under another name, the device's, is the network's now.
+            if let Some(before) = self.networks.insert(id, name.clone()).filter(|before| *before != name)
+                && let Some(at) = networks.iter().position(|network| network.name == before)
+            {
+                let known = networks.remove(at);
+                network(networks, &name).clients = known.clients;
             }
+            // All that the database had was put on the board at the start.
+            network(networks, &name).clients.loaded = true;
+            networks.retain(|network| network.clients.loaded);
             feed.network = name;
             feed.source = Some(Source::new(id, Origin::Live));
         }
@@ -230,22 +241,13 @@ impl Keeper {
 }
 
 /// The board's entry for a network.
-fn network<'a>(board: &'a mut Board, name: &str) -> &'a mut Network {
-    let at = match board.networks.binary_search_by(|network| network.name.as_str().cmp(name)) {
+fn network<'a>(networks: &'a mut Vec<Network>, name: &str) -> &'a mut Network {
+    let at = match networks.binary_search_by(|network| network.name.as_str().cmp(name)) {
         Ok(at) => at,
         Err(at) => {
-            board.networks.insert(at, Network { name: name.to_owned(), ..Network::default() });
+            networks.insert(at, Network { name: name.to_owned(), ..Network::default() });
             at
         }
     };
-    &mut board.networks[at]
-}
-
-/// Puts the committed totals of a network on the board.
-fn load(writer: &Writer, id: NetworkId, network: &mut Network) -> anyhow::Result<()> {
-    for (end, totals) in writer.live_totals(id)? {
-        network.clients.add(end, &totals);
-    }
-    network.clients.loaded = true;
-    Ok(())
+    &mut networks[at]
 }

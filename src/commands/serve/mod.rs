@@ -2,7 +2,10 @@
 //!
 //! One thread per device owns a meter ([`feed`], [`devices`]); one thread owns the database ([`keeper`]); HTTP runs on
 //! the main thread and only reads the board of committed totals. They talk by messages and tickets ([`control`]).
+//! Before they start, what none of them needs is given up ([`mod@confine`]).
 
+#[cfg(target_os = "linux")]
+mod confine;
 mod control;
 #[cfg(feature = "live")]
 mod devices;
@@ -11,6 +14,8 @@ mod keeper;
 mod log;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+#[cfg(target_os = "linux")]
+use std::path::Path;
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -24,13 +29,13 @@ use super::{Status, place, say};
 use crate::capture::{Filter, History, Source};
 use crate::cli::{Counting, Serve};
 use crate::frame::{Frame, LinkType};
-use crate::metrics::{self, Board};
+use crate::metrics::{self, Board, Listing};
 use crate::store::Writer;
 use crate::time::Timestamp;
 use crate::web::{self, Limits, Response};
 use control::{Control, Shared, lock};
 use feed::Feed;
-use keeper::{Keeper, Message, Progress};
+use keeper::{HandOver, Keeper, Progress};
 
 /// A scrape that comes sooner after a commit is answered with it.
 const FRESH: Duration = Duration::from_secs(1);
@@ -62,6 +67,18 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
     let database = place::database(args.db.as_deref());
     let writer = Writer::open(&database.path).with_context(|| database.cannot_open())?;
     log::info(&format!("database {}: {} addresses", database.path.display(), writer.addresses()?));
+    // Asked now, with all the rights that there are.
+    #[cfg(feature = "live")]
+    let node = devices::own_node();
+    #[cfg(target_os = "linux")]
+    {
+        // What is opened later, beside the database: files, or directories with all that is in them.
+        let read: &[&Path] = &[
+            #[cfg(feature = "live")]
+            devices::identity(),
+        ];
+        log::info(&confine::confine(&database.path, read, history.is_none())?);
+    }
     log::info(&format!("scope {}", args.counting.settings(0).scope));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Before anyone can know that this runs: from here on, being told to stop ends in a commit.
@@ -70,18 +87,19 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
     };
 
-    let board = Arc::new(Mutex::new(Board::default()));
+    let listing = Listing::new(args.metrics_max_addresses, args.metrics_idle.as_seconds());
+    let board = Arc::new(Mutex::new(Board::new(listing)));
     let control = Shared::new(Control::default());
     // Until there is a feed, there is nothing to wait for.
     let (progress, seen) = watch::channel(Progress { ticket: u64::MAX, at: None });
-    let (sender, messages) = mpsc::sync_channel(KEEPER_QUEUE);
-    let keeper = Keeper::new(writer, Arc::clone(&board), progress)?;
+    let (sender, hand_overs) = mpsc::sync_channel(KEEPER_QUEUE);
+    let keeper = Keeper::new(writer, Arc::clone(&board), Shared::clone(&control), progress)?;
     log::info(&format!("serving http://{}/metrics", listener.local_addr()?));
     let alarm = Arc::new(Notify::new());
     let guard = Guard(Arc::clone(&alarm));
     let keeper = thread::Builder::new().name("keeper".to_owned()).spawn(move || {
         let _guard = guard;
-        keeper.run(&messages)
+        keeper.run(&hand_overs)
     })?;
 
     let mut feeds = Feeds::new(args.counting, &control, sender, &alarm);
@@ -93,7 +111,7 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
             let wanted = devices::Wanted::from_flags(args.zerotier_device);
             let mut others = feeds.split();
             feeds.threads.push(thread::Builder::new().name("devices".to_owned()).spawn(move || {
-                if let Err(error) = devices::follow(wanted, &mut others) {
+                if let Err(error) = devices::follow(wanted, node, &mut others) {
                     log::warn(&format!("cannot capture: {error:#}"));
                     others.alarm.notify_one();
                 }
@@ -189,14 +207,14 @@ struct Feeds {
     counting: Arc<Counting>,
     seed: u64,
     control: Shared,
-    keeper: SyncSender<Message>,
+    keeper: SyncSender<HandOver>,
     /// Sounded when something fails that nothing can be done about.
     alarm: Arc<Notify>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Feeds {
-    fn new(counting: Counting, control: &Shared, keeper: SyncSender<Message>, alarm: &Arc<Notify>) -> Self {
+    fn new(counting: Counting, control: &Shared, keeper: SyncSender<HandOver>, alarm: &Arc<Notify>) -> Self {
         // A random key: no client can tell which packets would look like copies of each other.
         let seed = RandomState::new().build_hasher().finish();
         let (control, alarm) = (Shared::clone(control), Arc::clone(alarm));
@@ -264,7 +282,9 @@ impl Scrapes {
             // Late or not, what is committed is shown.
             tokio::time::timeout(SCRAPE_WAIT, progress.wait_for(|progress| progress.ticket >= wanted)).await.ok();
         }
-        lock(&self.board).render()
+        let mut board = lock(&self.board);
+        self.control.show(&mut board);
+        board.render(self.control.uptime())
     }
 }
 
@@ -275,7 +295,7 @@ async fn answer(scrapes: Arc<Scrapes>, path: String) -> Response {
         }
         "/" => Response { status: 200, content_type: "text/html; charset=utf-8", body: web::page().into_bytes() },
         "/-/healthy" => Response::text(200, "ztmon is running"),
-        "/-/ready" if lock(&scrapes.board).store_up => Response::text(200, "ztmon is ready"),
+        "/-/ready" if scrapes.control.store.is_up() => Response::text(200, "ztmon is ready"),
         "/-/ready" => Response::text(503, "the database cannot be written"),
         _ => Response::text(404, "not found; there are /, /metrics, /-/healthy and /-/ready"),
     }

@@ -17,7 +17,7 @@ struct Step {
 fn any_row() -> impl Strategy<Value = DeltaRow> {
     let offset = 0..300_000_000_000i64;
     (0..36u32, -2..2i64, 0..10_000u64, 0..20u64, offset.clone(), offset).prop_map(|(pair, n, bytes, packets, a, b)| {
-        let bucket = n * BUCKET_SECONDS;
+        let bucket = five_minutes(n * 300);
         let seen = Seen { first: time_at(bucket, a.min(b)), last: time_at(bucket, a.max(b)) };
         DeltaRow { pair, bucket, counts: Counts { bytes, packets, copies: packets / 2 }, seen }
     })
@@ -32,9 +32,9 @@ fn any_step() -> impl Strategy<Value = Step> {
     })
 }
 
-type Usage = BTreeMap<(i64, Origin, String), (Counts, Seen)>;
+type Usage = BTreeMap<(Bucket, Origin, String), (Counts, Seen)>;
 
-fn usage(rows: impl IntoIterator<Item = (i64, Origin, Row)>) -> Usage {
+fn usage(rows: impl IntoIterator<Item = (Bucket, Origin, Row)>) -> Usage {
     let mut usage = Usage::new();
     for (bucket, origin, row) in rows {
         let (counts, seen) = usage
@@ -87,7 +87,7 @@ proptest! {
         prop_assert_eq!(read_back.len(), usage(read_back.iter().copied()).len(), "a pair has one row");
         prop_assert_eq!(usage(read_back), usage(kept.iter().copied()));
         let live = kept.iter().filter(|(_, origin, _)| *origin == Origin::Live).map(|(_, _, row)| row);
-        prop_assert_eq!(writer.live_totals(network).unwrap(), totals(live));
+        prop_assert_eq!(live_totals(&writer), totals(live));
         drop(writer);
         for (column, end) in [("sent", "source"), ("received", "destination")] {
             let total = ask(&db, &format!("SELECT coalesce(sum({column}_bytes), 0) FROM total"));
@@ -124,14 +124,14 @@ fn numbers_never_wrap() {
     ] {
         writer.begin().unwrap();
         let error = line(writer.add(&mut source, &directory(), &rows));
-        assert!(error.contains("too large") || error.contains("cannot store REAL"), "{error}");
+        assert!(error.contains("too large"), "{error}");
         writer.rollback().unwrap();
     }
     assert_eq!(read_all(&db), []);
     store(&mut writer, Origin::Live, &[packet(0, 1, MAX, at(0))]);
     writer.begin().unwrap();
     let error = line(writer.add(&mut source, &directory(), &[packet(0, 1, 1, at(300))]));
-    assert!(error.contains("cannot store REAL"), "{error}");
+    assert!(error.contains("too large"), "{error}");
     drop(writer);
     assert_eq!(read_all(&db)[0].counts.bytes, MAX);
 }

@@ -1,17 +1,19 @@
 //! Flags and help: strings become values here. Nothing acts.
 
+mod values;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
 
 use crate::meter::{Cidr, Limits, Scope, Settings, Tee};
 use crate::packet::Mac;
 use crate::report::{By, Format, Sort};
-use crate::time::{SECOND, Span};
+use crate::time::Span;
 use crate::traffic::Origin;
 use crate::zerotier::{NodeId, rules};
+use values::{by, bytes, format, idle, limit, origin, rules_format, sides, sort, speed, tee, window};
 
 /// Counts what every client of a ZeroTier network sends and receives, from one observer's tee'd packets.
 #[derive(Debug, Parser)]
@@ -39,6 +41,9 @@ pub enum Command {
     Report(Report),
     /// Print the flow rule that sends copies to the observer
     Rules(Rules),
+    /// Look after the database: check, repair, forget
+    #[command(subcommand)]
+    Db(Db),
 }
 
 /// What counts, and what is a copy.
@@ -147,6 +152,12 @@ pub struct Serve {
     /// How fast to play the source: times real time, or 'max'
     #[arg(long, value_name = "N", default_value = "1", value_parser = speed, requires = "source")]
     pub speed: Speed,
+    /// Addresses with counters of their own on /metrics; what others move meanwhile counts under end="other"
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub metrics_max_addresses: usize,
+    /// Addresses without traffic for so long leave /metrics until they have some: 30d, 12h, 90m, 30s
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = idle)]
+    pub metrics_idle: Span,
     /// What counts.
     #[command(flatten)]
     pub counting: Counting,
@@ -218,6 +229,64 @@ pub struct Rules {
     pub format: rules::Format,
 }
 
+/// `ztmon db`.
+#[derive(Debug, Subcommand)]
+pub enum Db {
+    /// Read all of the database and verify it; also while serve runs
+    #[command(after_help = "Exit status: 0 it is sound; 2 it is damaged, or cannot be read.")]
+    Check {
+        /// Database file [default: $ZTMON_DB, else /var/lib/ztmon/ztmon.db if it exists, else ./ztmon.db]
+        #[arg(long, value_name = "FILE")]
+        db: Option<PathBuf>,
+    },
+    /// Save what is sound of a damaged database into a new file; the old one stays as it is
+    #[command(after_help = "Examples:
+  ztmon db repair --db /var/lib/ztmon/ztmon.db
+  ztmon db repair --db ztmon.db --output sound.db
+
+Exit status: 0 nothing was lost; 1 something was; 2 nothing could be saved.")]
+    Repair {
+        /// Database file [default: $ZTMON_DB, else /var/lib/ztmon/ztmon.db if it exists, else ./ztmon.db]
+        #[arg(long, value_name = "FILE")]
+        db: Option<PathBuf>,
+        /// The new file [default: the old one's name and '.repaired']
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Fold clients that nobody needs to tell apart into 'other'; stop serve first
+    Forget(Forget),
+}
+
+/// `ztmon db forget`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ztmon db forget --addr 10.9.0.0/16 --less-than 10kB --dry-run   what spoofed addresses left behind
+  ztmon db forget --last-seen-before 2025-01-01                   clients that are long gone
+
+What is forgotten keeps its bytes in every report, as those of 'other'. On /metrics its counters disappear.
+Exit status: 0 all well; 2 nothing could be done.")]
+#[command(group = ArgGroup::new("which").required(true).multiple(true))]
+pub struct Forget {
+    /// Database file [default: $ZTMON_DB, else /var/lib/ztmon/ztmon.db if it exists, else ./ztmon.db]
+    #[arg(long, value_name = "FILE")]
+    pub db: Option<PathBuf>,
+    /// Only addresses in this range; repeatable
+    #[arg(long, value_name = "CIDR", group = "which")]
+    pub addr: Vec<Cidr>,
+    /// Only clients whose last packet came before this time
+    #[arg(long, value_name = "TIME", group = "which")]
+    pub last_seen_before: Option<String>,
+    /// Only clients that moved less in all, sent and received: 500, 10kB, 5MB, 1GB
+    #[arg(long, value_name = "BYTES", group = "which", value_parser = bytes)]
+    pub less_than: Option<u64>,
+    /// Time zone in which dates are read (IANA name) [default: the system's]
+    #[arg(long, value_name = "ZONE")]
+    pub tz: Option<String>,
+    /// Only say what would be forgotten
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 /// The origins of traffic to be reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origins {
@@ -271,6 +340,7 @@ fn with_two_dashes(arguments: Vec<OsString>) -> Vec<OsString> {
     let command = Cli::command();
     let flags: Vec<String> = command
         .get_subcommands()
+        .flat_map(|verb| verb.get_subcommands().chain([verb]))
         .flat_map(|verb| verb.get_arguments())
         .filter_map(|argument| argument.get_long().map(str::to_owned))
         .chain(["help".to_owned(), "version".to_owned()])
@@ -305,76 +375,6 @@ fn try_serve(arguments: &[OsString]) -> String {
     };
     let words = ["ztmon".to_owned(), "serve".to_owned()].into_iter().chain(arguments.iter().map(quoted));
     words.collect::<Vec<_>>().join(" ")
-}
-
-fn one_of<T: Copy + Send + Sync + 'static>(values: &'static [(&'static str, T)]) -> impl TypedValueParser<Value = T> {
-    PossibleValuesParser::new(values.iter().map(|(name, _)| *name))
-        .try_map(|name| values.iter().find(|(known, _)| *known == name).map(|&(_, value)| value).ok_or("unknown"))
-}
-
-/// Endpoints and pairs are numbered in 32 bits, a few to each address and pair.
-fn limit() -> impl TypedValueParser<Value = u32> {
-    clap::value_parser!(u32).range(..=1 << 28)
-}
-
-fn tee() -> impl TypedValueParser<Value = Tee> {
-    one_of(&[("both", Tee::Both), ("one", Tee::One), ("none", Tee::None)])
-}
-
-fn by() -> impl TypedValueParser<Value = By> {
-    one_of(&[("address", By::Address), ("pair", By::Pair)])
-}
-
-fn sort() -> impl TypedValueParser<Value = Sort> {
-    one_of(&[("total", Sort::Total), ("sent", Sort::Sent), ("received", Sort::Received), ("addr", Sort::Addr)])
-}
-
-fn format() -> impl TypedValueParser<Value = Format> {
-    one_of(&[("table", Format::Table), ("csv", Format::Csv), ("json", Format::Json)])
-}
-
-fn origin() -> impl TypedValueParser<Value = Origins> {
-    one_of(&[("live", Origins::Only(Origin::Live)), ("import", Origins::Only(Origin::Import)), ("all", Origins::All)])
-}
-
-fn sides() -> impl TypedValueParser<Value = rules::Sides> {
-    use rules::Sides;
-    one_of(&[("both", Sides::Both), ("sender", Sides::Sender), ("receiver", Sides::Receiver)])
-}
-
-fn rules_format() -> impl TypedValueParser<Value = rules::Format> {
-    one_of(&[("text", rules::Format::Text), ("json", rules::Format::Json)])
-}
-
-/// The longest pairing window: its packets have to be remembered.
-const MAX_WINDOW: Span = Span::seconds(3600);
-
-fn window(text: &str) -> Result<Span, String> {
-    let units = [("ms", SECOND / 1000), ("us", 1000), ("ns", 1), ("m", 60 * SECOND), ("s", SECOND), ("", SECOND)];
-    let wrong = || "give a time up to an hour, like 2s, 500ms or 1m".to_owned();
-    let (number, unit) = units
-        .iter()
-        .find_map(|(name, unit)| text.strip_suffix(name).map(|number| (number, *unit)))
-        .ok_or_else(wrong)?;
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let digits = |text: &str| !text.is_empty() && text.len() <= 9 && text.bytes().all(|c| c.is_ascii_digit());
-    if !digits(whole) || (number.contains('.') && !digits(fraction)) {
-        return Err(wrong());
-    }
-    let nanos =
-        format!("{whole}{fraction}").parse::<i128>().map_err(|_| wrong())? * unit / 10_i128.pow(fraction.len() as u32);
-    match Span(nanos) {
-        span if span > MAX_WINDOW => Err(wrong()),
-        span => Ok(span),
-    }
-}
-
-fn speed(text: &str) -> Result<Speed, String> {
-    match text.parse::<f64>() {
-        _ if text == "max" => Ok(Speed::Max),
-        Ok(times) if times.is_finite() && times > 0.0 => Ok(Speed::Times(times)),
-        _ => Err("give a number above 0, like 1 or 60, or 'max'".to_owned()),
-    }
 }
 
 #[cfg(test)]
@@ -433,25 +433,5 @@ mod tests {
             line("ztmon replay --forma csv x"),
             "unexpected argument '--forma' found; a similar argument exists: '--format' (see --help)"
         );
-    }
-
-    #[test]
-    fn windows_are_exact() {
-        assert_eq!(window("2s"), Ok(Span::seconds(2)));
-        assert_eq!(window("2"), Ok(Span::seconds(2)));
-        assert_eq!(window("500ms"), Ok(Span(500_000_000)));
-        assert_eq!(window("1.5s"), Ok(Span(1_500_000_000)));
-        assert_eq!(window("0.000000001s"), Ok(Span(1)));
-        assert_eq!(window("60m"), Ok(MAX_WINDOW));
-        for bad in ["", "s", "-1s", "1e3s", "2 s", "1.s", ".5s", "61m", "99999999999s"] {
-            assert!(window(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn speeds() {
-        assert_eq!(speed("max"), Ok(Speed::Max));
-        assert_eq!(speed("60"), Ok(Speed::Times(60.0)));
-        assert!(speed("0").is_err() && speed("inf").is_err() && speed("fast").is_err());
     }
 }

@@ -3,6 +3,8 @@
 //! The clients' counters are written directly, as exact integers: there may be very many of them, and the prometheus
 //! crate would print them through `f64`. Everything about the process itself goes through the crate.
 
+mod clients;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -12,53 +14,13 @@ use prometheus::{Gauge, GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
 use crate::frame::Statistics;
 use crate::meter::Stats;
 use crate::time::Timestamp;
-use crate::traffic::{DeltaRow, Directory, End, Outcome, Seen, Totals};
+use crate::traffic::{End, Outcome};
+
+use clients::Counters;
+pub use clients::{Clients, Listing, Uptime};
 
 /// The content type of the text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// The committed lifetime totals of one network's ends, in the order in which they are shown.
-#[derive(Debug, Default)]
-pub struct Clients {
-    /// Whether what the database held before this process is among them.
-    pub loaded: bool,
-    ends: BTreeMap<End, Client>,
-}
-
-#[derive(Debug)]
-struct Client {
-    /// The address, as the label has it.
-    label: Box<str>,
-    totals: Totals,
-}
-
-impl Clients {
-    /// Adds to an end's totals.
-    pub fn add(&mut self, end: End, totals: &Totals) {
-        let new = || Client { label: end.to_string().into(), totals: Totals::none(totals.seen) };
-        self.ends.entry(end).or_insert_with(new).totals.add(totals);
-    }
-
-    /// Adds what a ledger counted.
-    pub fn add_rows(&mut self, rows: &[DeltaRow], directory: &Directory) {
-        for row in rows {
-            let (src, dst) = directory.pair(row.pair);
-            let (bytes, packets, none) = (row.counts.bytes, row.counts.packets, Totals::none(row.seen));
-            // The far end of a packet beyond the limit of pairs is counted by a row of its own.
-            if src.end != End::Beyond {
-                self.add(src.end, &Totals { sent_bytes: bytes, sent_packets: packets, ..none });
-            }
-            if dst.end != End::Beyond {
-                self.add(dst.end, &Totals { received_bytes: bytes, received_packets: packets, ..none });
-            }
-        }
-    }
-
-    fn of(&self, end: End) -> Totals {
-        let none = Totals::none(Seen::at(Timestamp(0)));
-        self.ends.get(&end).map_or(none, |client| client.totals)
-    }
-}
 
 /// Everything about one network, or one device while its network is unknown.
 #[derive(Debug, Default)]
@@ -67,11 +29,9 @@ pub struct Network {
     pub name: String,
     /// What is committed.
     pub clients: Clients,
-    /// What this process has seen of it, if it captures there.
-    pub process: Option<Process>,
 }
 
-/// What the process has seen of a network since it started.
+/// What the process has seen on one device, or in one file, since it started.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Process {
     /// By the meter.
@@ -94,51 +54,68 @@ impl Process {
 }
 
 /// Everything that `/metrics` shows.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Board {
     /// The networks, by name.
     pub networks: Vec<Network>,
+    /// By feed: the name of its network, and what it has seen.
+    pub processes: BTreeMap<usize, (String, Process)>,
+    /// Which of their clients are shown.
+    pub listing: Listing,
     /// The last commit of this process.
     pub last_commit: Option<Timestamp>,
-    /// Whether the last commit that was tried succeeded.
+    /// Whether commits succeed, and do not take too long.
     pub store_up: bool,
+    /// IP bytes that were counted and are not committed.
+    pub uncommitted_bytes: u64,
 }
 
 /// The value of one direction and unit.
-type Column = fn(&Totals) -> u64;
+type Column = fn(&Counters) -> u64;
 
 /// The counters of clients and of other ends: name, what is counted, whose, and the value.
 const COUNTERS: [(&str, &str, &str, Column); 4] = [
-    ("received_bytes", "Bytes of IP packets", "receiver", |totals| totals.received_bytes),
-    ("sent_bytes", "Bytes of IP packets", "sender", |totals| totals.sent_bytes),
-    ("received_packets", "IP packets", "receiver", |totals| totals.received_packets),
-    ("sent_packets", "IP packets", "sender", |totals| totals.sent_packets),
+    ("received_bytes", "Bytes of IP packets", "receiver", |counters| counters.received_bytes),
+    ("sent_bytes", "Bytes of IP packets", "sender", |counters| counters.sent_bytes),
+    ("received_packets", "IP packets", "receiver", |counters| counters.received_packets),
+    ("sent_packets", "IP packets", "sender", |counters| counters.sent_packets),
 ];
 
 /// Who else may be at the end of a packet.
 const OTHER_ENDS: [End; 3] = [End::External, End::Multicast, End::Other];
 
 impl Board {
-    /// The page.
-    pub fn render(&self) -> String {
+    /// Without any network.
+    pub fn new(listing: Listing) -> Self {
+        Board {
+            networks: Vec::new(),
+            processes: BTreeMap::new(),
+            listing,
+            last_commit: None,
+            store_up: true,
+            uncommitted_bytes: 0,
+        }
+    }
+
+    /// The page as of now.
+    pub fn render(&self, now: Uptime) -> String {
         let mut page = String::new();
         // Writing to a string cannot fail.
-        self.clients(&mut page).ok();
+        self.clients(&mut page, now).ok();
         if let Ok(rest) = self.process() {
             page += &rest;
         }
         page
     }
 
-    fn clients(&self, page: &mut String) -> std::fmt::Result {
+    fn clients(&self, page: &mut String, now: Uptime) -> std::fmt::Result {
         for (name, what, role, value) in COUNTERS {
             let name = format!("zerotier_host_{name}_total");
             writeln!(page, "# HELP {name} {what} whose {role} is the client at addr.\n# TYPE {name} counter")?;
             for network in self.loaded() {
                 let label = self.network_label(network);
-                for client in network.clients.ends.iter().filter(|(end, _)| end.is_addr()).map(|(_, client)| client) {
-                    let Client { label: addr, totals } = client;
-                    writeln!(page, "{name}{{addr=\"{addr}\"{label}}} {}", value(totals))?;
+                for (addr, counters) in network.clients.shown(&self.listing, now) {
+                    writeln!(page, "{name}{{addr=\"{addr}\"{label}}} {}", value(counters))?;
                 }
             }
         }
@@ -147,7 +124,7 @@ impl Board {
             writeln!(
                 page,
                 "# HELP {name} {what} whose {role} is no client: external, a group (multicast), or other, beyond the \
-                 limit of addresses.\n# TYPE {name} counter"
+                 limits of addresses.\n# TYPE {name} counter"
             )?;
             for network in self.loaded() {
                 let label = self.network_label(network);
@@ -166,8 +143,11 @@ impl Board {
     }
 
     /// The networks where this process captures.
-    fn captured(&self) -> impl Iterator<Item = (&Network, &Process)> {
-        self.networks.iter().filter_map(|network| Some((network, network.process.as_ref()?)))
+    fn captured(&self) -> impl Iterator<Item = (&Network, Process)> {
+        self.networks.iter().filter_map(|network| {
+            let of = self.processes.values().filter(|(name, _)| *name == network.name).map(|(_, process)| *process);
+            Some((network, of.reduce(|one, other| one.plus(&other))?))
+        })
     }
 
     /// The network's label behind another one, if there is more than one network.
@@ -191,7 +171,12 @@ impl Board {
             "When totals were last committed, 0 if never.",
             last_commit,
         )?;
-        gauge("ztmon_store_up", "1 if the last commit succeeded.", f64::from(u8::from(self.store_up)))?;
+        gauge("ztmon_store_up", "1 while commits succeed in time.", f64::from(u8::from(self.store_up)))?;
+        gauge(
+            "ztmon_store_uncommitted_bytes",
+            "Bytes of IP packets that are counted and not yet committed.",
+            self.uncommitted_bytes as f64,
+        )?;
         let build = GaugeVec::new(Opts::new("ztmon_build_info", "The program's version; always 1."), &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
         registry.register(Box::new(build))?;
@@ -250,7 +235,7 @@ impl Board {
     ) -> prometheus::Result<()> {
         let family = self.family(name, help, &[])?;
         for (network, process) in self.captured() {
-            family.with_label_values(&self.labels(network, &[])).inc_by(value(process));
+            family.with_label_values(&self.labels(network, &[])).inc_by(value(&process));
         }
         registry.register(Box::new(family))
     }
@@ -258,7 +243,7 @@ impl Board {
     fn gauge(&self, registry: &Registry, name: &str, help: &str, value: fn(&Process) -> f64) -> prometheus::Result<()> {
         let family = GaugeVec::new(Opts::new(name, help), &self.label_names(&[]))?;
         for (network, process) in self.captured() {
-            family.with_label_values(&self.labels(network, &[])).set(value(process));
+            family.with_label_values(&self.labels(network, &[])).set(value(&process));
         }
         registry.register(Box::new(family) as Box<dyn Collector>)
     }
@@ -286,6 +271,7 @@ fn escape(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::traffic::{Seen, Totals};
 
     fn totals(sent_bytes: u64, received_bytes: u64) -> Totals {
         let none = Totals::none(Seen::at(Timestamp(0)));
@@ -293,11 +279,20 @@ mod tests {
     }
 
     fn network(name: &str) -> Network {
-        let mut clients = Clients { loaded: true, ..Clients::default() };
-        clients.add(End::Addr("10.0.0.2".parse().unwrap()), &totals(u64::MAX, 1 << 53 | 1));
-        clients.add(End::Addr("fd00::1".parse().unwrap()), &totals(7, 0));
-        clients.add(End::External, &totals(5, 6));
-        Network { name: name.to_owned(), clients, process: Some(Process::default()) }
+        let mut clients = Clients::default();
+        clients.loaded = true;
+        let mut listing = Listing::new(10, 100);
+        let mut load = |end: &str, totals| clients.load(&mut listing, end.parse().unwrap(), &totals, 0);
+        load("10.0.0.2", totals(u64::MAX, 1 << 53 | 1));
+        load("fd00::1", totals(7, 0));
+        load("external", totals(5, 6));
+        Network { name: name.to_owned(), clients }
+    }
+
+    fn board(networks: Vec<Network>) -> Board {
+        let name = |network: &Network| (network.name.clone(), Process::default());
+        let processes = networks.iter().map(name).enumerate().collect();
+        Board { networks, processes, ..Board::new(Listing::new(10, 100)) }
     }
 
     fn lines_of(page: &str, family: &str) -> Vec<String> {
@@ -306,8 +301,8 @@ mod tests {
 
     #[test]
     fn counters_are_exact_integers_with_one_label() {
-        let board = Board { networks: vec![network("")], ..Board::default() };
-        let page = board.render();
+        let board = board(vec![network("")]);
+        let page = board.render(0);
         assert_eq!(
             lines_of(&page, "zerotier_host_received_bytes_total"),
             [
@@ -330,8 +325,8 @@ mod tests {
 
     #[test]
     fn several_networks_are_told_apart() {
-        let board = Board { networks: vec![network("8056c2e21c000001"), network("zt\"0")], ..Board::default() };
-        let page = board.render();
+        let board = board(vec![network("8056c2e21c000001"), network("zt\"0")]);
+        let page = board.render(0);
         assert!(page.contains(r#"zerotier_host_sent_bytes_total{addr="fd00::1",network="8056c2e21c000001"} 7"#));
         assert!(page.contains(r#"zerotier_host_sent_bytes_total{addr="fd00::1",network="zt\"0"} 7"#));
         assert!(page.contains(r#"ztmon_frames_total{network="8056c2e21c000001",outcome="copy"} 0"#));
@@ -340,15 +335,14 @@ mod tests {
 
     #[test]
     fn nothing_is_shown_of_a_network_before_its_totals_are_known() {
-        let unknown = Network { process: Some(Process::default()), ..Network::default() };
-        let board = Board { networks: vec![unknown], ..Board::default() };
-        let page = board.render();
+        let board = board(vec![Network::default()]);
+        let page = board.render(0);
         assert!(!page.lines().any(|line| line.starts_with("zerotier_")), "{page}");
     }
 
     #[test]
     fn no_name_is_described_twice() {
-        let page = Board { networks: vec![network("a"), network("b")], ..Board::default() }.render();
+        let page = board(vec![network("a"), network("b")]).render(0);
         let mut names: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
         let all = names.len();
         names.sort_unstable();

@@ -1,0 +1,88 @@
+//! `ztmon db`: looking after the database.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use super::{Status, place, say};
+use crate::cli::{Db, Forget};
+use crate::meter::Scope;
+use crate::report::thousands;
+use crate::store::{self, Forgotten, Reader, Repaired, Writer};
+
+pub(super) fn run(args: Db) -> anyhow::Result<Status> {
+    match args {
+        Db::Check { db } => check(db.as_deref()),
+        Db::Repair { db, output } => repair(db.as_deref(), output),
+        Db::Forget(args) => forget(&args),
+    }
+}
+
+fn check(db: Option<&Path>) -> anyhow::Result<Status> {
+    let database = place::database(db);
+    database.must_exist()?;
+    Reader::open(&database.path)?.check()?;
+    print(&format!("{} is sound\n", database.path.display()));
+    Ok(Status::Done)
+}
+
+fn repair(db: Option<&Path>, output: Option<PathBuf>) -> anyhow::Result<Status> {
+    let database = place::database(db);
+    database.must_exist()?;
+    let output = output.unwrap_or_else(|| {
+        let mut name = database.path.clone().into_os_string();
+        name.push(".repaired");
+        name.into()
+    });
+    let Repaired { kept, lost } = store::repair(&database.path, &output)?;
+    let kept: Vec<_> = kept.iter().map(|(table, rows)| format!("{} of {table}", thousands(*rows))).collect();
+    print(&format!(
+        "{}: saved into {}, rows: {}\n{} is as it was\n",
+        database.path.display(),
+        output.display(),
+        kept.join(", "),
+        database.path.display()
+    ));
+    for lost in &lost {
+        say(&format!("ztmon: lost: {lost}"));
+    }
+    Ok(if lost.is_empty() { Status::Done } else { Status::Partly })
+}
+
+fn forget(args: &Forget) -> anyhow::Result<Status> {
+    let (last_seen_before, _) =
+        place::bounds(args.last_seen_before.as_deref(), None, args.tz.as_deref()).context("--last-seen-before")?;
+    let ranges = Some(Scope::new(args.addr.clone())).filter(|_| !args.addr.is_empty());
+    let database = place::database(args.db.as_deref());
+    database.must_exist()?;
+    let mut writer = Writer::open(&database.path).with_context(|| database.cannot_open())?;
+    let Forgotten { addresses, sent_bytes, received_bytes } = writer.forget(
+        |addr, totals| {
+            ranges.as_ref().is_none_or(|ranges| ranges.contains(addr))
+                && last_seen_before.is_none_or(|time| totals.seen.last < time)
+                && args.less_than.is_none_or(|bytes| totals.sent_bytes.saturating_add(totals.received_bytes) < bytes)
+        },
+        args.dry_run,
+    )?;
+    if addresses > 0
+        && !args.dry_run
+        && let Err(error) = writer.shrink()
+    {
+        say(&format!("ztmon: {error:#}; they are forgotten, and the file is as large as before"));
+    }
+    print(&format!(
+        "{}: {} {} addresses, which sent {} and received {} bytes\n",
+        database.path.display(),
+        if args.dry_run { "would forget" } else { "forgot" },
+        thousands(addresses),
+        thousands(sent_bytes),
+        thousands(received_bytes),
+    ));
+    Ok(Status::Done)
+}
+
+/// A reader that has gone away is no error.
+fn print(text: &str) {
+    io::stdout().write_all(text.as_bytes()).ok();
+}

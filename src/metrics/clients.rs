@@ -1,0 +1,270 @@
+//! Whose counters `/metrics` shows: so many clients, and those that were active of late.
+//!
+//! A counter must neither fall nor leap. So `other` does not show the totals of the clients that are not listed, which
+//! come and go, but what clients moved *while* they were not listed: that only ever grows. A client that is listed
+//! (again) shows its own whole total.
+
+use std::collections::BTreeMap;
+
+use crate::traffic::{DeltaRow, Directory, End, Totals};
+
+/// How many clients are shown, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Listing {
+    /// So many at most. Those that come first stay.
+    pub max: usize,
+    /// Seconds without traffic after which a client leaves.
+    pub idle: i64,
+    /// How many there are now, in all networks.
+    listed: usize,
+    /// When those that are idle were last taken off, in seconds of [`Uptime`].
+    swept: i64,
+}
+
+/// Seconds since this process started, which no change of the wall clock moves. What was before is negative.
+pub type Uptime = i64;
+
+/// How often idle clients make room for others, at most.
+const SWEEP_SECONDS: i64 = 60;
+
+impl Listing {
+    /// Nobody is listed yet.
+    pub fn new(max: usize, idle: i64) -> Self {
+        Listing { max, idle, listed: 0, swept: 0 }
+    }
+
+    /// Whether a client that was last active then is idle.
+    fn is_idle(&self, active: Uptime, now: Uptime) -> bool {
+        now - active > self.idle
+    }
+}
+
+/// The committed lifetime totals of one network's ends, in the order in which they are shown.
+#[derive(Debug, Default)]
+pub struct Clients {
+    /// Whether what the database held before this process is among them.
+    pub loaded: bool,
+    ends: BTreeMap<End, Client>,
+}
+
+/// There may be very many, and few that are listed.
+#[derive(Debug, Default)]
+struct Client {
+    counters: Counters,
+    /// When something was last committed for it.
+    active: Uptime,
+    /// The address as the label has it, if it has a counter of its own.
+    listed: Option<Box<str>>,
+    /// Whether anything of it is committed.
+    committed: bool,
+}
+
+/// What one end ever moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counters {
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+    pub sent_packets: u64,
+    pub received_packets: u64,
+}
+
+impl Counters {
+    fn add(&mut self, more: &Totals) {
+        self.sent_bytes = self.sent_bytes.saturating_add(more.sent_bytes);
+        self.received_bytes = self.received_bytes.saturating_add(more.received_bytes);
+        self.sent_packets = self.sent_packets.saturating_add(more.sent_packets);
+        self.received_packets = self.received_packets.saturating_add(more.received_packets);
+    }
+}
+
+impl Clients {
+    /// Puts a total on the board that the database holds, of an end that was last active at `active`.
+    pub fn load(&mut self, listing: &mut Listing, end: End, totals: &Totals, active: Uptime) {
+        let mut client = Client { active, committed: true, ..Client::default() };
+        client.counters.add(totals);
+        if end.is_addr() && !listing.is_idle(active, 0) {
+            client.list(listing, end);
+        }
+        self.ends.insert(end, client);
+    }
+
+    /// Lists the clients of rows that are about to be committed, while there is room. What the others moved is
+    /// returned: it belongs to `other`, too.
+    pub fn admit(
+        &mut self,
+        listing: &mut Listing,
+        rows: &[DeltaRow],
+        directory: &Directory,
+        now: Uptime,
+    ) -> Option<Totals> {
+        if listing.listed >= listing.max && now - listing.swept >= SWEEP_SECONDS.min(listing.idle) {
+            listing.swept = now;
+            self.sweep(listing, now);
+        }
+        let mut unlisted: Option<Totals> = None;
+        for (end, moved) in moved(rows, directory).filter(|(end, _)| end.is_addr()) {
+            let client = self.ends.entry(end).or_default();
+            if client.listed.is_none() && !client.list(listing, end) {
+                unlisted.get_or_insert(Totals::none(moved.seen)).add(&moved);
+            }
+        }
+        unlisted
+    }
+
+    /// Adds what has been committed, and was [admitted](Clients::admit) before.
+    pub fn add(&mut self, rows: &[DeltaRow], directory: &Directory, unlisted: Option<Totals>, now: Uptime) {
+        let other = unlisted.map(|unlisted| (End::Other, unlisted));
+        for (end, moved) in moved(rows, directory).chain(other) {
+            let client = self.ends.entry(end).or_default();
+            client.counters.add(&moved);
+            (client.committed, client.active) = (true, now);
+        }
+    }
+
+    /// Takes clients off that have been idle.
+    fn sweep(&mut self, listing: &mut Listing, now: Uptime) {
+        for client in self.ends.values_mut() {
+            if client.listed.is_some() && listing.is_idle(client.active, now) {
+                client.listed = None;
+                listing.listed -= 1;
+            }
+        }
+    }
+
+    /// The clients that are shown, with the addresses as their labels have them.
+    pub(super) fn shown(&self, listing: &Listing, now: Uptime) -> impl Iterator<Item = (&str, &Counters)> {
+        let shown = move |client: &&Client| client.committed && !listing.is_idle(client.active, now);
+        self.ends.values().filter(shown).filter_map(|client| Some((client.listed.as_deref()?, &client.counters)))
+    }
+
+    /// What an end that is no client moved.
+    pub(super) fn of(&self, end: End) -> Counters {
+        self.ends.get(&end).map_or(Counters::default(), |client| client.counters)
+    }
+}
+
+impl Client {
+    /// Gives it a counter of its own, if there is room. Says whether it has one.
+    fn list(&mut self, listing: &mut Listing, end: End) -> bool {
+        if listing.listed < listing.max {
+            self.listed = Some(end.to_string().into());
+            listing.listed += 1;
+        }
+        self.listed.is_some()
+    }
+}
+
+/// What either end of each row moved.
+fn moved<'a>(rows: &'a [DeltaRow], directory: &'a Directory) -> impl Iterator<Item = (End, Totals)> + 'a {
+    let both = |row: &DeltaRow| {
+        let (src, dst) = directory.pair(row.pair);
+        let (bytes, packets, none) = (row.counts.bytes, row.counts.packets, Totals::none(row.seen));
+        [
+            (src.end, Totals { sent_bytes: bytes, sent_packets: packets, ..none }),
+            (dst.end, Totals { received_bytes: bytes, received_packets: packets, ..none }),
+        ]
+    };
+    // The far end of a packet beyond the limit of pairs is counted by a row of its own.
+    rows.iter().flat_map(both).filter(|(end, _)| *end != End::Beyond)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::{Bucket, Timestamp};
+    use crate::traffic::{Counts, Delta, Endpoint, Seen};
+
+    /// Client n sends to client 0: pair n.
+    fn directory() -> Directory {
+        let endpoint = |n: u8| Endpoint { end: End::Addr([10, 0, 0, n].into()), mac: None };
+        let mut directory = Directory::default();
+        let pairs = (0..8).map(|n| (n, 0)).collect();
+        directory.extend(&Delta { endpoints: (0..8).map(endpoint).collect(), pairs, rows: Vec::new() });
+        directory
+    }
+
+    struct Setup {
+        clients: Clients,
+        listing: Listing,
+        directory: Directory,
+    }
+
+    impl Setup {
+        fn new(max: usize, idle: i64) -> Self {
+            Setup { clients: Clients::default(), listing: Listing::new(max, idle), directory: directory() }
+        }
+
+        fn commit(&mut self, senders: &[u32], now: Uptime) {
+            let counts = Counts { bytes: 1, packets: 1, copies: 0 };
+            let seen = Seen::at(Timestamp(0));
+            let row = |&pair: &u32| DeltaRow { pair, bucket: Bucket { start: 0, seconds: 300 }, counts, seen };
+            let rows: Vec<_> = senders.iter().map(row).collect();
+            let unlisted = self.clients.admit(&mut self.listing, &rows, &self.directory, now);
+            self.clients.add(&rows, &self.directory, unlisted, now);
+        }
+
+        /// Address and sent bytes of those that are shown, and those of `other`.
+        fn shown(&self, now: Uptime) -> (Vec<(String, u64)>, u64) {
+            let shown = self.clients.shown(&self.listing, now);
+            let shown = shown.map(|(label, totals)| (label.replace("10.0.0.", ""), totals.sent_bytes));
+            (shown.collect(), self.clients.of(End::Other).sent_bytes)
+        }
+    }
+
+    fn counters(of: &[(u8, u64)]) -> Vec<(String, u64)> {
+        of.iter().map(|(n, bytes)| (n.to_string(), *bytes)).collect()
+    }
+
+    #[test]
+    fn those_that_come_first_are_listed_and_the_rest_is_other() {
+        let mut setup = Setup::new(3, 1000);
+        setup.commit(&[5, 4, 3, 5], 0);
+        assert_eq!(setup.shown(0), (counters(&[(0, 0), (4, 1), (5, 2)]), 1));
+        setup.commit(&[1, 3, 4], 1);
+        assert_eq!(setup.shown(1), (counters(&[(0, 0), (4, 2), (5, 2)]), 3));
+    }
+
+    #[test]
+    fn idle_clients_leave_and_return_with_their_total() {
+        let mut setup = Setup::new(10, 100);
+        setup.commit(&[1, 2], 0);
+        setup.commit(&[2], 60);
+        assert_eq!(setup.shown(101), (counters(&[(0, 0), (2, 2)]), 0));
+        setup.commit(&[1], 1000);
+        assert_eq!(setup.shown(1000), (counters(&[(0, 0), (1, 2)]), 0));
+    }
+
+    #[test]
+    fn idle_clients_make_room_and_other_never_falls() {
+        let mut setup = Setup::new(2, 100);
+        setup.commit(&[1, 2], 0);
+        assert_eq!(setup.shown(0), (counters(&[(0, 0), (1, 1)]), 1));
+        setup.commit(&[2], 200);
+        assert_eq!(setup.shown(200), (counters(&[(0, 0), (2, 2)]), 1));
+        setup.commit(&[1], 250);
+        assert_eq!(setup.shown(250), (counters(&[(0, 0), (2, 2)]), 2));
+    }
+
+    #[test]
+    fn what_was_not_committed_is_not_shown() {
+        let mut setup = Setup::new(2, 100);
+        let row = DeltaRow {
+            pair: 1,
+            bucket: Bucket { start: 0, seconds: 300 },
+            counts: Counts::default(),
+            seen: Seen::at(Timestamp(0)),
+        };
+        setup.clients.admit(&mut setup.listing, &[row], &setup.directory, 0);
+        assert_eq!(setup.shown(0), (vec![], 0));
+    }
+
+    #[test]
+    fn after_a_restart_the_same_are_listed() {
+        let mut setup = Setup::new(2, 100);
+        for (n, active) in [(7, -5), (6, -200), (5, -5), (4, -5)] {
+            let totals = Totals { sent_bytes: 9, ..Totals::none(Seen::at(Timestamp(0))) };
+            setup.clients.load(&mut setup.listing, End::Addr([10, 0, 0, n].into()), &totals, active);
+        }
+        assert_eq!(setup.shown(0), (counters(&[(5, 9), (7, 9)]), 0));
+    }
+}

@@ -1,0 +1,126 @@
+//! The sums of one network, in little space: there may be more than a million.
+
+use std::cmp::Reverse;
+use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use super::{Amount, By, Line, Party, Sort, Tally, Who};
+use crate::time::Timestamp;
+use crate::traffic::{End, Seen};
+
+/// Sums by address or by pair. The tables hold numbers: of parties in `parties`, of sums in `sums`.
+#[derive(Debug)]
+pub(super) struct Sums {
+    by: By,
+    hasher: DefaultHashBuilder,
+    parties: Vec<Party>,
+    by_party: HashTable<u32>,
+    sums: Vec<Sum>,
+    by_who: HashTable<u32>,
+}
+
+#[derive(Debug)]
+struct Sum {
+    /// Source and destination, or an address twice.
+    who: (u32, u32),
+    sent: Amount,
+    received: Amount,
+    first: Moment,
+    last: Moment,
+}
+
+/// A time as it prints: clamped to whole seconds and nanoseconds. Packed, or it would take sixteen bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(C, packed(4))]
+struct Moment(i64, u32);
+
+impl Moment {
+    fn of(time: Timestamp) -> Self {
+        let (seconds, nanos) = time.clamped();
+        Moment(seconds, nanos)
+    }
+
+    fn time(self) -> Timestamp {
+        Timestamp::new(self.0, u64::from(self.1))
+    }
+}
+
+impl Sum {
+    fn add(&mut self, more: &Sum) {
+        self.sent.add(more.sent);
+        self.received.add(more.received);
+        self.first = self.first.min(more.first);
+        self.last = self.last.max(more.last);
+    }
+}
+
+impl Sums {
+    pub(super) fn new(by: By) -> Self {
+        Sums {
+            by,
+            hasher: DefaultHashBuilder::default(),
+            parties: Vec::new(),
+            by_party: HashTable::new(),
+            sums: Vec::new(),
+            by_who: HashTable::new(),
+        }
+    }
+
+    /// Adds what the first sent to the second, or what an address, named twice, sent and received.
+    pub(super) fn add(&mut self, (src, dst): (End, End), sent: Amount, received: Amount, seen: Seen) {
+        let who = (self.number(Party::End(src)), self.number(Party::End(dst)));
+        let sum = Sum { who, sent, received, first: Moment::of(seen.first), last: Moment::of(seen.last) };
+        let Sums { hasher, sums, by_who, .. } = self;
+        let hash = hasher.hash_one(who);
+        match by_who.find(hash, |&number| sums[number as usize].who == who) {
+            Some(&number) => sums[number as usize].add(&sum),
+            None => {
+                by_who.insert_unique(hash, sums.len() as u32, |&number| hasher.hash_one(sums[number as usize].who));
+                sums.push(sum);
+            }
+        }
+    }
+
+    fn number(&mut self, party: Party) -> u32 {
+        let Sums { hasher, parties, by_party, .. } = self;
+        let hash = hasher.hash_one(party);
+        if let Some(&number) = by_party.find(hash, |&number| parties[number as usize] == party) {
+            return number;
+        }
+        let number = parties.len() as u32;
+        by_party.insert_unique(hash, number, |&number| hasher.hash_one(parties[number as usize]));
+        parties.push(party);
+        number
+    }
+
+    /// Sorts the lines. With `top`, only so many addresses or pairs have one of their own.
+    pub(super) fn sort(&mut self, sort: Sort, top: Option<usize>) {
+        let mut sums = std::mem::take(&mut self.sums);
+        let key = |line: Line| (line.who.is_pseudo(), Reverse(line.rank(sort)), line.who);
+        sums.sort_unstable_by_key(|sum| key(self.line(sum)));
+        let ranked = sums.partition_point(|sum| !self.line(sum).who.is_pseudo());
+        let kept = top.map_or(ranked, |top| top.min(ranked));
+        let rest = sums.drain(kept..ranked).reduce(|mut sum, more| {
+            sum.add(&more);
+            sum
+        });
+        let nobody = self.number(Party::Rest);
+        sums.extend(rest.map(|sum| Sum { who: (nobody, nobody), ..sum }));
+        self.sums = sums;
+    }
+
+    /// All lines, in order.
+    pub(super) fn lines(&self) -> impl Iterator<Item = Line> {
+        self.sums.iter().map(|sum| self.line(sum))
+    }
+
+    fn line(&self, &Sum { who: (src, dst), sent, received, first, last }: &Sum) -> Line {
+        let (src, dst) = (self.parties[src as usize], self.parties[dst as usize]);
+        let who = match self.by {
+            By::Address => Who::Address(src),
+            By::Pair => Who::Pair(src, dst),
+        };
+        Line { who, tally: Tally { sent, received, seen: Seen { first: first.time(), last: last.time() } } }
+    }
+}

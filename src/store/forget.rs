@@ -1,0 +1,147 @@
+//! Folding clients that nobody wants to tell apart, such as those of a flood of spoofed addresses.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use anyhow::Result;
+use rusqlite::{Connection, params};
+
+use super::add::{FORGOTTEN, add_totals};
+use super::read::{self, endpoint};
+use super::table::{ENDPOINT, TOTAL};
+use super::{Writer, blame, migrate, totals};
+use crate::traffic::{End, Origin, Totals};
+
+/// What was folded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// How many addresses, in all networks.
+    pub addresses: u64,
+    /// What they had sent and received: bytes.
+    pub sent_bytes: u64,
+    /// Bytes.
+    pub received_bytes: u64,
+}
+
+/// A client of one network, with all its endpoints.
+#[derive(Default)]
+struct Client {
+    endpoints: Vec<i64>,
+    totals: Vec<(Origin, Totals)>,
+}
+
+impl Writer {
+    /// Folds the clients that `which` chooses by address and lifetime totals into one that reports show as `other`.
+    /// Every sum stays. Their counters leave `/metrics` and no other moves. With `keep` nothing is changed.
+    ///
+    /// # Errors
+    /// If the database is damaged, as what is written anew would be believed, or if it cannot be
+    /// written.
+    pub fn forget(&mut self, which: impl Fn(IpAddr, &Totals) -> bool, keep: bool) -> Result<Forgotten> {
+        // To look for what refers to each row that goes would take a pass over all usage, each time.
+        self.conn.pragma_update(None, "foreign_keys", false)?;
+        self.begin()?;
+        let folded = fold(&self.conn, which, keep).map_err(|error| blame(&self.path, "cannot write to", error));
+        let folded = self.or_roll_back(folded)?;
+        if keep || folded.addresses == 0 {
+            self.rollback()?;
+            return Ok(folded);
+        }
+        self.commit()?;
+        Ok(folded)
+    }
+
+    /// Gives the disk back what the database has no use for.
+    ///
+    /// # Errors
+    /// If there is no room for a copy meanwhile; then the database is as it was.
+    pub fn shrink(&mut self) -> Result<()> {
+        let sql = "PRAGMA temp_store = FILE; VACUUM; PRAGMA wal_checkpoint(TRUNCATE);";
+        self.conn.execute_batch(sql).map_err(|error| blame(&self.path, "cannot shrink", error.into()))
+    }
+}
+
+fn fold(conn: &Connection, which: impl Fn(IpAddr, &Totals) -> bool, keep: bool) -> Result<Forgotten> {
+    read::verify(conn)?;
+    let mut owners = HashMap::new();
+    let mut clients: HashMap<(i64, IpAddr), Client> = HashMap::new();
+    ENDPOINT.scan(conn, |row| {
+        if let End::Addr(addr) = endpoint(row, 2)?.end {
+            let (id, key) = (row.get(0)?, (row.get(1)?, addr));
+            owners.insert(id, key);
+            clients.entry(key).or_default().endpoints.push(id);
+        }
+        Ok(())
+    })?;
+    TOTAL.scan(conn, |row| {
+        let origin = if row.get::<_, i64>(1)? == Origin::Live as i64 { Origin::Live } else { Origin::Import };
+        if let Some(client) = owners.get(&row.get(0)?).and_then(|key| clients.get_mut(key)) {
+            client.totals.push((origin, totals(row, 2)?));
+        }
+        Ok(())
+    })?;
+    let mut folded = Forgotten::default();
+    let mut sums: HashMap<(i64, Origin), Totals> = HashMap::new();
+    let mut endpoints = Vec::new();
+    for ((network, addr), client) in clients {
+        let Some(all) = client.totals.iter().map(|(_, totals)| *totals).reduce(|mut all, more| {
+            all.add(&more);
+            all
+        }) else {
+            continue;
+        };
+        if which(addr, &all) {
+            folded.addresses += 1;
+            folded.sent_bytes += all.sent_bytes;
+            folded.received_bytes += all.received_bytes;
+            for (origin, totals) in client.totals {
+                sums.entry((network, origin)).and_modify(|sum| sum.add(&totals)).or_insert(totals);
+            }
+            endpoints.extend(client.endpoints.into_iter().map(|id| (id, network)));
+        }
+    }
+    if keep || endpoints.is_empty() {
+        return Ok(folded);
+    }
+    let mut place = HashMap::new();
+    conn.execute_batch("CREATE TEMP TABLE folded (endpoint INTEGER PRIMARY KEY, place INTEGER NOT NULL)")?;
+    for (id, network) in endpoints {
+        let place = match place.get(&network) {
+            Some(place) => *place,
+            None => {
+                let at = params![network, FORGOTTEN];
+                conn.execute("INSERT OR IGNORE INTO endpoint (network, addr, mac) VALUES (?1, ?2, '')", at)?;
+                let sql = "SELECT id FROM endpoint WHERE network = ?1 AND addr = ?2 AND mac = ''";
+                *place.entry(network).or_insert(conn.query_row(sql, at, |row| row.get(0))?)
+            }
+        };
+        conn.execute("INSERT INTO folded (endpoint, place) VALUES (?1, ?2)", [id, place])?;
+    }
+    conn.execute_batch(
+        "CREATE TEMP TABLE ends AS
+         SELECT pair.id, coalesce(s.place, pair.src) AS src, coalesce(d.place, pair.dst) AS dst
+         FROM pair LEFT JOIN folded AS s ON s.endpoint = pair.src LEFT JOIN folded AS d ON d.endpoint = pair.dst
+         WHERE s.place IS NOT NULL OR d.place IS NOT NULL;
+         INSERT OR IGNORE INTO pair (src, dst) SELECT DISTINCT src, dst FROM ends;
+         CREATE TEMP TABLE moved (pair INTEGER PRIMARY KEY, place INTEGER NOT NULL);
+         INSERT INTO moved SELECT ends.id, pair.id FROM ends JOIN pair ON pair.src = ends.src AND pair.dst = ends.dst;
+         CREATE TEMP TABLE sums AS
+         SELECT usage.bucket, moved.place AS pair, sum(bytes) AS bytes, sum(packets) AS packets, sum(copies) AS copies,
+                min(first) AS first, max(last) AS last
+         FROM usage JOIN moved ON moved.pair = usage.pair GROUP BY usage.bucket, moved.place;
+         DELETE FROM usage WHERE pair IN (SELECT pair FROM moved);
+         INSERT INTO usage (bucket, pair, bytes, packets, copies, first, last) SELECT * FROM sums WHERE true
+         ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes, packets = packets + excluded.packets,
+             copies = copies + excluded.copies, first = min(first, excluded.first), last = max(last, excluded.last);
+         DELETE FROM pair WHERE id IN (SELECT pair FROM moved);
+         DELETE FROM total WHERE endpoint IN (SELECT endpoint FROM folded);
+         DELETE FROM endpoint WHERE id IN (SELECT endpoint FROM folded);
+         DROP TABLE folded; DROP TABLE ends; DROP TABLE moved; DROP TABLE sums;",
+    )?;
+    migrate::seal(conn)?;
+    for origin in [Origin::Live, Origin::Import] {
+        let sums = sums.iter().filter(|((_, of), _)| *of == origin);
+        add_totals(conn, origin, sums.map(|((network, _), totals)| (place[network], *totals)))?;
+    }
+    Ok(folded)
+}

@@ -1,0 +1,191 @@
+//! Saving what is sound of a damaged database.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use rusqlite::types::Value;
+use rusqlite::{Connection, params_from_iter};
+
+use super::add::{FORGOTTEN, Usage};
+use super::table::{BUCKET, Seal, TABLES, Table, USAGE_COLUMNS};
+use super::{Reader, Writer, migrate, resolve, wal, write};
+use crate::time::Timestamp;
+
+/// What every database of ztmon begins with: SQLite's magic, pages of 4 KiB, WAL mode and fixed values.
+const HEADER: &[u8; 24] = b"SQLite format 3\0\x10\0\x02\x02\0\x40\x20\x20";
+
+/// What a repair did.
+#[derive(Debug, Default)]
+pub struct Repaired {
+    /// Rows that were saved, by table.
+    pub kept: Vec<(&'static str, u64)>,
+    /// What was not, in words.
+    pub lost: Vec<String>,
+}
+
+/// Writes what verifies of the database at `path` into a new one at `into`. The old one stays as it is.
+///
+/// Usage whose source or destination is lost is kept as that of other addresses. Lifetime totals that are lost are
+/// those of the usage that is kept.
+///
+/// # Errors
+/// If a writer has the database, nothing of it can be read, or there is something at `into`.
+pub fn repair(path: &Path, into: &Path) -> Result<Repaired> {
+    let path = resolve(path)?;
+    ensure!(!into.try_exists()?, "{} is there already: move it away, or give another --output", into.display());
+    let (_lock, _) = write::lock(&path)?;
+    let beside = match into.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let writing = || format!("cannot write to {}", beside.display());
+    let scratch = tempfile::tempdir_in(beside).with_context(writing)?;
+    let damaged = scratch.path().join("damaged.db");
+    fs::copy(&path, &damaged).with_context(writing)?;
+    if wal(&path).try_exists()? {
+        fs::copy(wal(&path), wal(&damaged)).with_context(writing)?;
+    }
+    let file = fs::OpenOptions::new().write(true).open(&damaged)?;
+    file.write_all_at(HEADER, 0)?;
+    drop(file);
+    let nothing = || format!("nothing of {} can be saved", path.display());
+    let old = Connection::open(&damaged).with_context(nothing)?;
+    old.query_row("SELECT count(*) FROM seal", [], |row| row.get::<_, i64>(0)).with_context(nothing)?;
+    let new = scratch.path().join("new.db");
+    let mut writer = Writer::open(&new)?;
+    let repaired = save(&old, &mut writer).with_context(nothing)?;
+    drop(writer);
+    Reader::open(&new)?.check().context("what was saved does not verify")?;
+    // Unlike a rename, a link never takes the place of another file.
+    fs::hard_link(&new, into).or_else(|_| fs::rename(&new, into)).with_context(writing)?;
+    Ok(repaired)
+}
+
+fn save(old: &Connection, writer: &mut Writer) -> Result<Repaired> {
+    let mut repaired = Repaired::default();
+    // What hangs in the air is seen to before the end.
+    writer.conn.pragma_update(None, "foreign_keys", false)?;
+    let new = writer.conn.transaction()?;
+    for table in TABLES {
+        let kept = copy(old, &new, table)?;
+        let known = table.seal(old).map(|seal| seal.rows as u64).unwrap_or(kept);
+        if kept < known {
+            repaired.lost.push(format!("{} of {known} rows of {}", known - kept, table.name));
+        }
+        repaired.kept.push((table.name, kept));
+    }
+    let usage = copy_usage(old, &new, &mut repaired.lost)?;
+    repaired.kept.push(("usage", usage));
+    adopt_orphans(&new)?;
+    migrate::seal(&new)?;
+    new.commit()?;
+    Ok(repaired)
+}
+
+/// Copies the rows that verify, as far as they can be reached from either end of the table. Says how many.
+fn copy(old: &Connection, new: &Connection, table: &Table) -> Result<u64> {
+    let columns = table.columns.len() + 1;
+    let places: Vec<_> = (1..=columns).map(|at| format!("?{at}")).collect();
+    let names = table.columns.join(", ");
+    let sql = format!("INSERT OR IGNORE INTO {} ({names}, checksum) VALUES ({})", table.name, places.join(", "));
+    let mut insert = new.prepare(&sql)?;
+    let mut kept = 0;
+    for order in ["", "DESC"] {
+        // What cannot be read ends a scan; what lies behind it is met from the other end.
+        let Ok(mut statement) = old.prepare(&table.select(&format!("ORDER BY {} {order}", table.columns[0]))) else {
+            continue;
+        };
+        let Ok(mut rows) = statement.query([]) else { continue };
+        while let Ok(Some(row)) = rows.next() {
+            if table.verify(row).is_ok() {
+                let values = (0..columns).map(|at| row.get::<_, Value>(at)).collect::<Result<Vec<_>, _>>()?;
+                kept += insert.execute(params_from_iter(values))? as u64;
+            }
+        }
+    }
+    Ok(kept)
+}
+
+/// Copies the usage of the buckets that verify, and takes the others out. Says how many rows.
+fn copy_usage(old: &Connection, new: &Connection, lost: &mut Vec<String>) -> Result<u64> {
+    let sql =
+        "INSERT INTO usage (bucket, pair, bytes, packets, copies, first, last) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let mut insert = new.prepare(sql)?;
+    let mut select = old.prepare(&format!("SELECT {USAGE_COLUMNS} FROM usage WHERE bucket = ?1"))?;
+    let mut buckets = new.prepare(&BUCKET.select("ORDER BY start"))?;
+    let mut remove = new.prepare("DELETE FROM bucket WHERE id = ?1")?;
+    let mut kept = 0;
+    let mut rows = buckets.query([])?;
+    while let Some(row) = rows.next()? {
+        let (id, start, seconds): (i64, i64, i64) = (row.get(0)?, row.get(3)?, row.get(4)?);
+        let expected = Seal { rows: row.get(5)?, checksum: row.get(6)? };
+        let mut usage = Vec::new();
+        let mut read = || -> Result<Seal> {
+            let mut found = Seal { rows: 0, checksum: 0 };
+            let mut rows = select.query([id])?;
+            while let Some(row) = rows.next()? {
+                let (pair, counts) = (row.get(0)?, Usage::read(row, 1)?);
+                found = found.plus(1, counts.checksum(pair));
+                usage.push((pair, counts));
+            }
+            Ok(found)
+        };
+        if read().is_ok_and(|found| found == expected) {
+            for (pair, Usage { bytes, packets, copies, first, last }) in usage {
+                insert.execute([id, pair, bytes, packets, copies, first, last])?;
+                kept += 1;
+            }
+        } else {
+            let (from, until) = (Timestamp::new(start, 0), Timestamp::new(start + seconds, 0));
+            lost.push(format!("the usage from {from} to {until} ({} rows)", expected.rows));
+            remove.execute([id])?;
+        }
+    }
+    Ok(kept)
+}
+
+/// Gives what refers to lost rows something to refer to, and lost totals the sums of the usage.
+fn adopt_orphans(new: &Connection) -> Result<()> {
+    let sql = format!(
+        "INSERT INTO network (id, name)
+         SELECT DISTINCT network, 'network-' || network FROM (SELECT network FROM endpoint UNION SELECT network FROM bucket)
+         WHERE network NOT IN (SELECT id FROM network);
+         DELETE FROM pair WHERE src NOT IN (SELECT id FROM endpoint) OR dst NOT IN (SELECT id FROM endpoint);
+         DELETE FROM total WHERE endpoint NOT IN (SELECT id FROM endpoint);
+         CREATE TEMP TABLE orphan AS
+         SELECT bucket.network, usage.* FROM usage JOIN bucket ON bucket.id = usage.bucket
+         WHERE usage.pair NOT IN (SELECT id FROM pair);
+         INSERT OR IGNORE INTO endpoint (network, addr, mac) SELECT DISTINCT network, '{FORGOTTEN}', '' FROM orphan;
+         INSERT OR IGNORE INTO pair (src, dst)
+         SELECT id, id FROM endpoint WHERE addr = '{FORGOTTEN}' AND network IN (SELECT network FROM orphan);
+         DELETE FROM usage WHERE (bucket, pair) IN (SELECT bucket, pair FROM orphan);
+         INSERT INTO usage (bucket, pair, bytes, packets, copies, first, last)
+         SELECT bucket, pair.id, sum(bytes), sum(packets), sum(copies), min(first), max(last)
+         FROM orphan
+         JOIN endpoint ON endpoint.network = orphan.network AND endpoint.addr = '{FORGOTTEN}'
+         JOIN pair ON pair.src = endpoint.id AND pair.dst = endpoint.id
+         GROUP BY bucket, pair.id
+         ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes, packets = packets + excluded.packets,
+             copies = copies + excluded.copies, first = min(first, excluded.first), last = max(last, excluded.last);
+         DROP TABLE orphan;
+         CREATE TEMP TABLE moved AS
+         SELECT endpoint, origin, sum(sent * bytes) AS sent_bytes, sum((1 - sent) * bytes) AS received_bytes,
+                sum(sent * packets) AS sent_packets, sum((1 - sent) * packets) AS received_packets,
+                min(start + first / 1000000000) AS first_seen, max(start + last / 1000000000) AS last_seen
+         FROM (SELECT pair.src AS endpoint, 1 AS sent, usage.*, bucket.start, bucket.origin
+               FROM usage JOIN pair ON pair.id = usage.pair JOIN bucket ON bucket.id = usage.bucket
+               UNION ALL
+               SELECT pair.dst, 0, usage.*, bucket.start, bucket.origin
+               FROM usage JOIN pair ON pair.id = usage.pair JOIN bucket ON bucket.id = usage.bucket)
+         WHERE endpoint NOT IN (SELECT id FROM endpoint WHERE addr = 'beyond')
+         GROUP BY endpoint, origin;
+         INSERT OR IGNORE INTO total (endpoint, origin, sent_bytes, received_bytes, sent_packets, received_packets,
+                                      first_seen, first_ns, last_seen, last_ns)
+         SELECT endpoint, origin, sent_bytes, received_bytes, sent_packets, received_packets, first_seen, 0, last_seen, 0
+         FROM moved;
+         DROP TABLE moved;"
+    );
+    Ok(new.execute_batch(&sql)?)
+}

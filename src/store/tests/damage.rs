@@ -1,0 +1,241 @@
+//! What is damaged is noticed, and what is sound of it saved.
+
+use twox_hash::XxHash3_64;
+
+use super::*;
+
+/// A network's row of a bucket.
+type Kept = (String, Bucket, Row);
+
+/// The usage, and the totals of what was captured live.
+type Shown = (Vec<Kept>, Vec<(End, Totals)>);
+
+/// Everything that a report or `/metrics` could show of a database; none if it is refused.
+fn shown(path: &Path) -> Option<Shown> {
+    let mut rows = Vec::new();
+    let reader = Reader::open(path).ok()?;
+    reader
+        .rows(None, None..None, |network, bucket, row| {
+            rows.push((network.to_owned(), bucket, row));
+            Ok(())
+        })
+        .ok()?;
+    drop(reader);
+    let writer = Writer::open(path).ok()?;
+    let live = writer.live_totals().ok()?.into_iter().map(|live| (live.end, live.totals)).collect();
+    Some((rows, live))
+}
+
+/// A database with something of everything.
+fn fill(db: &Path) {
+    let mut writer = Writer::open(db).unwrap();
+    for n in 0..40 {
+        let rows: Vec<_> = (0..36).map(|pair| packet(pair / 6, pair % 6, 7 * n, at(300 * n as i64 + 7))).collect();
+        store(&mut writer, if n % 3 == 0 { Origin::Import } else { Origin::Live }, &rows);
+    }
+    writer.network("m", "zt0").unwrap();
+    writer.begin().unwrap();
+    let import = Import {
+        sha256: [1; 32],
+        name: "a".to_owned(),
+        size: 9,
+        imported_at: at(1_700_000_000),
+        frames: 3,
+        seen: None,
+    };
+    writer.record_import(&import).unwrap();
+    writer.commit().unwrap();
+}
+
+/// How many flips to try: `ZTMON_FLIPS`.
+fn flips() -> usize {
+    std::env::var("ZTMON_FLIPS").ok().and_then(|text| text.parse().ok()).unwrap_or(600)
+}
+
+#[test]
+fn no_flipped_bit_changes_a_total() {
+    let (dir, db) = place();
+    fill(&db);
+    let truth = shown(&db).unwrap();
+    let bytes = fs::read(&db).unwrap();
+    let damaged = dir.path().join("damaged.db");
+    let (mut noticed, mut harmless) = (0, 0);
+    for n in 0..flips() {
+        // Any bit, and the same in every run.
+        let bit = XxHash3_64::oneshot(&n.to_le_bytes()) as usize % (8 * bytes.len());
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        for leftover in [wal(&damaged), shm(&damaged)] {
+            fs::remove_file(leftover).ok();
+        }
+        fs::write(&damaged, &flipped).unwrap();
+        match shown(&damaged) {
+            None => noticed += 1,
+            Some(as_it_was) => {
+                assert_eq!(as_it_was, truth, "bit {bit} of {}", 8 * bytes.len());
+                harmless += 1;
+            }
+        }
+    }
+    println!("{noticed} flips noticed, {harmless} without effect");
+    assert!(noticed > flips() / 10, "{noticed}");
+}
+
+#[test]
+fn what_is_added_to_a_damaged_database_makes_nothing_good() {
+    let (_dir, db) = place();
+    fill(&db);
+    let conn = Connection::open(db.canonicalize().unwrap()).unwrap();
+    conn.execute("UPDATE usage SET bytes = bytes + 1 WHERE bucket = 5 AND pair = 3", []).unwrap();
+    drop(conn);
+    let mut writer = Writer::open(&db).unwrap();
+    store(&mut writer, Origin::Live, &[packet(0, 2, 9, at(300 * 4 + 9))]);
+    drop(writer);
+    let error = line(Reader::open(&db).unwrap().check());
+    assert!(error.contains("the usage from 1970-01-01T00:20:00Z on is not what was written"), "{error}");
+    assert!(error.contains("ztmon db repair --db") && error.contains("or give another --db"), "{error}");
+}
+
+/// Changes the database by SQL and says what is noticed then.
+fn noticed(sql: &str) -> String {
+    let (_dir, db) = place();
+    fill(&db);
+    let conn = Connection::open(db.canonicalize().unwrap()).unwrap();
+    conn.execute_batch("PRAGMA foreign_keys = OFF").unwrap();
+    conn.execute_batch(sql).unwrap();
+    drop(conn);
+    line(Reader::open(&db).unwrap().check())
+}
+
+#[test]
+fn every_change_behind_its_back_is_noticed() {
+    for sql in [
+        "UPDATE network SET name = 'x' WHERE id = 1",
+        "UPDATE endpoint SET addr = '10.0.0.3' WHERE addr = '10.0.0.2'",
+        "UPDATE endpoint SET id = 100 WHERE id = 2; UPDATE endpoint SET id = 2 WHERE id = 1; UPDATE endpoint SET id = 1 WHERE id = 100",
+        "UPDATE pair SET id = 100 WHERE id = 2; UPDATE pair SET id = 2 WHERE id = 1; UPDATE pair SET id = 1 WHERE id = 100",
+        "UPDATE bucket SET start = start + 300 WHERE id = 40",
+        "DELETE FROM bucket WHERE id = 3",
+        "DELETE FROM usage WHERE bucket = 3 AND pair = 3",
+        "INSERT INTO usage SELECT 999, pair, bytes, packets, copies, first, last FROM usage WHERE bucket = 3",
+        "UPDATE usage SET last = last + 1 WHERE bucket = 3 AND pair = 3",
+        "UPDATE total SET sent_bytes = sent_bytes + 1 WHERE endpoint = 1 AND origin = 0",
+        "DELETE FROM total WHERE endpoint = 1 AND origin = 0",
+        "DELETE FROM import",
+        "DELETE FROM seal WHERE name = 'total'",
+        "UPDATE seal SET rows = rows + 1 WHERE name = 'pair'",
+    ] {
+        let error = noticed(sql);
+        assert!(error.contains("is damaged: "), "{sql}: {error}");
+    }
+}
+
+#[test]
+fn a_writer_refuses_totals_that_are_not_what_it_wrote() {
+    let (_dir, db) = place();
+    fill(&db);
+    let conn = Connection::open(db.canonicalize().unwrap()).unwrap();
+    conn.execute("UPDATE total SET sent_bytes = 1 WHERE endpoint = 1 AND origin = 0", []).unwrap();
+    drop(conn);
+    let mut writer = Writer::open(&db).unwrap();
+    assert!(line(writer.live_totals()).contains("row Integer(1) of total"));
+    let mut source = Source::new(writer.network("n", "").unwrap(), Origin::Live);
+    writer.begin().unwrap();
+    assert!(line(writer.add(&mut source, &directory(), &[packet(0, 1, 1, at(0))])).contains("is damaged"));
+}
+
+#[test]
+fn repair_saves_what_is_sound_and_keeps_the_old_file() {
+    let (dir, db) = place();
+    fill(&db);
+    let before = read(&db, None, None..None);
+    let conn = Connection::open(db.canonicalize().unwrap()).unwrap();
+    conn.execute_batch(
+        "PRAGMA foreign_keys = OFF;
+         UPDATE usage SET bytes = bytes + 1 WHERE bucket = 5 AND pair = 3;
+         UPDATE endpoint SET addr = '10.0.0.77' WHERE addr = '10.0.0.1';
+         UPDATE total SET sent_bytes = 1 WHERE endpoint = 2 AND origin = 0;
+         PRAGMA wal_checkpoint(TRUNCATE)",
+    )
+    .unwrap();
+    drop(conn);
+    let damaged = fs::read(&db).unwrap();
+    let sound = dir.path().join("sound.db");
+    let repaired = repair(&db, &sound).unwrap();
+    assert_eq!(fs::read(&db).unwrap(), damaged);
+    let lost: Vec<_> = repaired.lost.iter().map(String::as_str).collect();
+    let of_time = "the usage from 1970-01-01T00:20:00Z to 1970-01-01T00:25:00Z (36 rows)";
+    assert_eq!(lost, ["1 of 6 rows of endpoint", "1 of 10 rows of total", of_time]);
+    Reader::open(&sound).unwrap().check().unwrap();
+    let after = read(&sound, None, None..None);
+    let bytes = |rows: &[Kept]| rows.iter().map(|(.., row)| row.counts.bytes).sum::<u64>();
+    let lost: Vec<_> = before.iter().filter(|(_, bucket, _)| bucket.start == 1200).cloned().collect();
+    assert_eq!(bytes(&after), bytes(&before) - bytes(&lost));
+    // What had the lost address is other now; the rest is as it was.
+    let of = |rows: &[Kept], end| {
+        rows.iter()
+            .filter(|(_, bucket, row)| row.src.end == end && bucket.start != 1200)
+            .map(|(.., row)| row.counts.bytes)
+            .sum::<u64>()
+    };
+    assert_eq!(of(&after, client(1).end), 0);
+    assert_eq!(of(&after, pseudo(End::External).end), of(&before, pseudo(End::External).end) * 5 / 6);
+    assert!(line(repair(&db, &sound)).contains("is there already"));
+}
+
+#[test]
+fn repair_saves_all_of_a_sound_database_even_without_its_header() {
+    let (dir, db) = place();
+    fill(&db);
+    let truth = shown(&db).unwrap();
+    let mut bytes = fs::read(&db).unwrap();
+    bytes[3] ^= 4;
+    fs::write(&db, bytes).unwrap();
+    assert!(shown(&db).is_none());
+    let sound = dir.path().join("sound.db");
+    assert_eq!(repair(&db, &sound).unwrap().lost, Vec::<String>::new());
+    assert_eq!(shown(&sound).unwrap(), truth);
+}
+
+#[test]
+fn a_database_in_use_is_not_repaired() {
+    let (dir, db) = place();
+    let _writer = Writer::open(&db).unwrap();
+    assert!(line(repair(&db, &dir.path().join("sound.db"))).contains("in use by another ztmon"));
+}
+
+#[test]
+fn forgotten_clients_are_other_in_reports_and_gone_from_the_counters() {
+    let (_dir, db) = place();
+    fill(&db);
+    let before = read(&db, None, None..None);
+    let mut writer = Writer::open(&db).unwrap();
+    let live = live_totals(&writer);
+    let which = |addr, totals: &Totals| addr == std::net::IpAddr::from([10, 0, 0, 2]) && totals.sent_bytes > 0;
+    let dry = writer.forget(which, true).unwrap();
+    assert_eq!(live_totals(&writer), live);
+    let folded = writer.forget(which, false).unwrap();
+    assert_eq!((folded, folded.addresses), (dry, 1));
+    let counters: Vec<_> = live.into_iter().filter(|(end, _)| *end != client(2).end).collect();
+    assert_eq!(live_totals(&writer), counters);
+    assert_eq!(writer.forget(which, false).unwrap(), Forgotten::default());
+    writer.shrink().unwrap();
+    // It comes back as one that was never seen.
+    store(&mut writer, Origin::Live, &[packet(1, 0, 5, at(0))]);
+    assert_eq!(live_totals(&writer).iter().find(|(end, _)| *end == client(2).end).unwrap().1.sent_bytes, 5);
+    drop(writer);
+    assert_eq!(ask(&db, "SELECT count(*) FROM pragma_foreign_key_check"), 0);
+    Reader::open(&db).unwrap().check().unwrap();
+    let after = read(&db, None, None..None);
+    let sums = |rows: &[Kept], old: End, new: End| {
+        let mut sums = std::collections::BTreeMap::<_, Counts>::new();
+        for (network, bucket, row) in rows {
+            let end = |end| if end == old { new } else { end };
+            let key = (network.clone(), *bucket, end(row.src.end), end(row.dst.end));
+            sums.entry(key).or_default().add(row.counts);
+        }
+        sums
+    };
+    let without_return: Vec<_> = after.into_iter().filter(|(.., row)| row.counts.bytes != 5).collect();
+    assert_eq!(sums(&without_return, End::Other, End::Other), sums(&before, client(2).end, End::Other));
+}
