@@ -46,7 +46,7 @@ const AT_HOME: [(&str, &[&str]); 13] = [
     ("rusqlite", &["store"]),
     ("prometheus", &["metrics"]),
     ("hyper", &["web"]),
-    ("socket2", &["web"]),
+    ("socket2", &["capture", "web"]),
     ("clap", &["cli"]),
     ("chrono", &["time", "zone"]),
     ("landlock", &["commands"]),

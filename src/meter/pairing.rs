@@ -147,9 +147,10 @@ impl Table {
     fn position(&self, fingerprint: u64) -> Option<usize> {
         let mut at = self.home(fingerprint);
         loop {
-            match { self.slots[at].fingerprint } {
+            let found = self.slots[at].fingerprint;
+            match found {
                 0 => return None,
-                found if found == fingerprint => return Some(at),
+                _ if found == fingerprint => return Some(at),
                 _ => at = self.after(at),
             }
         }

@@ -110,8 +110,7 @@ fn a_full_disk_loses_nothing() {
     let rounds = how_much("ZTMON_DISK_ROUNDS", 2);
     // New pairs take some 200 bytes; a round lasts up to a minute.
     let Some(disk) = SmallDisk::new(&net, dir.path(), 16 + rounds * 8) else { return };
-    let setup = Setup::by(disk.ztmon(), Some(&net), &db).args(["--max-pairs", GROWING_PAIRS]);
-    let serve = setup.listen(ADDRESS).start();
+    let serve = Setup::by(disk.ztmon(), Some(&net), &db).args(["--max-pairs", GROWING_PAIRS]).listen(ADDRESS).start();
     serve.wait_for_log("capturing on ztone", 1);
     let still = Still::default();
     Sender::during(GROWING, &net, "wire", |sender| {
