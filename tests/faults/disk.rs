@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tempfile::tempdir;
 
 use crate::how_much;
@@ -139,6 +139,30 @@ fn a_full_disk_loses_nothing() {
         eprintln!("full disk: {rounds} rounds, {} packets, none lost", sender.sent());
     });
     assert_eq!(serve.logged("commits succeed again"), rounds as usize, "{:?}", serve.log());
+    serve.stop();
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_loses_nothing() {
+    let Some(net) = Namespace::new() else { return };
+    net.add_device("ztone", "wire", None);
+    let dir = tempdir().unwrap();
+    let db = dir.path().join("ztmon.db");
+    let serve = Setup::within(&net, &db).start();
+    serve.wait_for_log("capturing on ztone", 1);
+    let limit = |bytes| {
+        let pid = Pid::from_raw(serve.pid() as i32);
+        prlimit(pid, Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap();
+    };
+    Sender::during(MODEST, &net, "wire", |sender| {
+        sender.set_rate(MODEST_RATE);
+        limit(Some(0));
+        wait_until_down(&serve);
+        limit(None);
+        let sent = sender.pause();
+        wait_until_all_is_there(&serve, &sent);
+        report(&db, "live").assert_same(&sent);
+    });
     serve.stop();
 }
 

@@ -24,6 +24,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::Context;
+use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
@@ -86,6 +87,8 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
     // Before anyone can know that this runs: from here on, being told to stop ends in a commit.
     let (mut terminate, mut interrupt) = {
         let _entered = runtime.enter();
+        // A file that may grow no further is a disk that is full, and no reason to die.
+        drop(signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?);
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
     };
 
