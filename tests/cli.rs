@@ -96,6 +96,16 @@ fn files_that_fail_are_named_also_when_quiet() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn a_file_of_any_name_has_one_line() {
+    for name in ["no\nsuch.db", "no\u{1b}[31msuch.db"] {
+        for args in [&["report", "--db", name][..], &["db", "check", "--db", name], &["replay", name]] {
+            let err = ztmon(args).nothing();
+            assert!(err.lines().count() == 1 && !err.contains('\u{1b}'), "{err:?}");
+        }
+    }
+}
+
+#[test]
 fn a_full_disk_is_an_error() {
     let full = || Stdio::from(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
     for args in [&["replay", "--quiet", &testdata(TWO_SIDED)][..], &["rules", "--observer", "89e92ceee5"]] {

@@ -57,5 +57,10 @@ pub fn run(arguments: Result<Cli, Usage>) -> ExitCode {
 
 /// A line on standard error. `eprintln!` would panic where nobody reads it.
 fn say(line: &str) {
-    writeln!(std::io::stderr(), "{line}").ok();
+    // A file may have any name: nothing in it may begin another line or steer the terminal.
+    let mut escaped = String::with_capacity(line.len());
+    for c in line.chars() {
+        if c.is_control() { escaped.extend(c.escape_default()) } else { escaped.push(c) }
+    }
+    writeln!(std::io::stderr(), "{escaped}").ok();
 }

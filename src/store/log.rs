@@ -11,8 +11,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::table::Damage;
-use super::{blame, wal};
+use rusqlite::Connection;
+
+use super::read::connect;
+use super::table::{Damage, Mark};
+use super::{blame, not_a_database, wal};
 
 /// Bytes of a page: what every database has, before it has a log.
 const PAGE: u64 = 4096;
@@ -29,9 +32,13 @@ pub(super) fn check(path: &Path) -> Result<()> {
         let what = format!("it is missing or too short, and {} belongs to it", log.display());
         return Err(blame(path, "", Damage(what).into()));
     }
+    if (1..PAGE).contains(&len(path)) {
+        return Err(not_a_database(path));
+    }
     match gap(path)? {
         Some(frame) => {
-            Err(blame(path, "", Damage(format!("frame {frame} of {} is not what was written", log.display())).into()))
+            let what = if frame == 0 { "the header".to_owned() } else { format!("frame {frame}") };
+            Err(blame(path, "", Damage(format!("{what} of {} is not what was written", log.display())).into()))
         }
         None => Ok(()),
     }
@@ -46,6 +53,22 @@ pub(super) fn gap(path: &Path) -> Result<Option<u64>> {
     Ok(scan()?.filter(|again| *again == found).map(|gap| gap.frame))
 }
 
+/// How far the database file is by itself, without its log. To be asked before anything else of this process opens it.
+pub(super) fn mark_without(path: &Path) -> Option<Mark> {
+    connect(path, true).ok().and_then(|conn| Mark::read(&conn).ok()).flatten()
+}
+
+/// An error if the log takes the database back behind what it was [by itself](mark_without): then it is one of an
+/// earlier time, or another database's.
+pub(super) fn check_mark(conn: &Connection, without: Option<Mark>) -> Result<()> {
+    match without {
+        Some(mark) if !Mark::read(conn)?.is_some_and(|with| with.follows(mark)) => {
+            Err(Damage("its -wal is older than it is, or another database's".to_owned()).into())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Where a log breaks off before its end.
 #[derive(Debug, PartialEq, Eq)]
 struct Gap {
@@ -55,7 +78,8 @@ struct Gap {
 }
 
 /// Looks for a frame that does not verify and has two commits of the same log behind it. A crash leaves at most one
-/// there: the next transaction begins when the last one is on the disk (`synchronous=FULL`).
+/// there: the next transaction begins when the last one is on the disk (`synchronous=FULL`). Number 0 is the log's
+/// header.
 fn scan(log: &Path) -> std::io::Result<Option<Gap>> {
     let file = match File::open(log) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -70,18 +94,20 @@ fn scan(log: &Path) -> std::io::Result<Option<Gap>> {
     // The last bit of the magic says in which order the words of a checksum are read.
     let mut sum = Sum { big_endian: magic & 1 == 1, sum: (0, 0) };
     sum.add(&header[..24]);
-    if magic & !1 != 0x377f_0682 || !(512..=65_536).contains(&page_len) || sum.sum != (first, second) {
-        return Ok(None);
-    }
-    let salts: [u8; 8] = std::array::from_fn(|at| header[16 + at]);
-    let mut frame = vec![0; FRAME_HEADER_LEN + page_len as usize];
-    let mut bad = None;
+    let mut salts: [u8; 8] = std::array::from_fn(|at| header[16 + at]);
+    let mut bad = (magic & !1 != 0x377f_0682 || page_len != PAGE as u32 || sum.sum != (first, second)).then_some(0);
+    let mut frame = [0; FRAME_HEADER_LEN + PAGE as usize];
     let mut commits_behind = 0;
     for number in 1.. {
         if !fill(&mut log, &mut frame)? {
             break;
         }
         let [_, pages_after_commit, _, _, first, second] = words(&frame[..FRAME_HEADER_LEN]);
+        let is_commit = pages_after_commit > 0;
+        if bad == Some(0) && is_commit && commits_behind < 2 && frame[8..16] != salts {
+            // The header cannot tell whose frames these are: two commits of one log are enough.
+            (salts, commits_behind) = (std::array::from_fn(|at| frame[8 + at]), 0);
+        }
         let is_of_this_log = frame[8..16] == salts;
         if bad.is_none() {
             sum.add(&frame[..8]);
@@ -89,11 +115,26 @@ fn scan(log: &Path) -> std::io::Result<Option<Gap>> {
             if !is_of_this_log || sum.sum != (first, second) {
                 bad = Some(number);
             }
-        } else if is_of_this_log && pages_after_commit > 0 {
+        } else if is_of_this_log && is_commit {
             commits_behind += 1;
         }
     }
-    Ok(bad.filter(|_| commits_behind > 1).map(|frame| Gap { frame, salts }))
+    let is_gap = commits_behind > 1 && !(bad == Some(0) && is_half_written(&header, salts));
+    Ok(bad.filter(|_| is_gap).map(|frame| Gap { frame, salts }))
+}
+
+/// Whether a log was to begin anew, with this header in place of that of the frames with these salts, and a crash came
+/// between: then the database has everything. The new header has the next sequence number and first salt, and any second.
+fn is_half_written(header: &[u8; HEADER_LEN], salts: [u8; 8]) -> bool {
+    let [magic, _, _, sequence, first_salt, second_salt, first, second] = words(header);
+    let [old_first_salt, old_second_salt] = words(&salts);
+    let mut before = *header;
+    before[12..16].copy_from_slice(&u32::to_be_bytes(sequence.wrapping_sub(1)));
+    before[16..24].copy_from_slice(&salts);
+    let mut sum = Sum { big_endian: magic & 1 == 1, sum: (0, 0) };
+    sum.add(&before[..24]);
+    let has_old_sum = sum.sum == (first, second);
+    has_old_sum || (first_salt == old_first_salt.wrapping_add(1) && second_salt != old_second_salt)
 }
 
 /// Fills all of `bytes`; false at the end of the file.

@@ -50,6 +50,11 @@ pub fn version(conn: &Connection, path: &Path) -> Result<u32> {
     }
 }
 
+/// How many migrations the database says it has had, whoever made it.
+pub fn version_of(conn: &Connection) -> Result<u32> {
+    Ok(conn.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))? as u32)
+}
+
 /// The version that this ztmon reads and writes.
 pub const fn newest() -> u32 {
     MIGRATIONS.len() as u32
@@ -70,21 +75,28 @@ pub fn run(conn: &mut Connection, version: u32) -> Result<()> {
 /// The first checksums make everything believed that stands there: only if it fits together.
 fn seal_first(conn: &Connection) -> Result<()> {
     let says: String = conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-    let moved = "SELECT endpoint, origin, sum(sent * bytes) AS sent, sum((1 - sent) * bytes) AS received
-                 FROM (SELECT pair.src AS endpoint, 1 AS sent, bucket.origin, usage.bytes
+    let moved = "SELECT endpoint, origin, sum(sent * bytes) AS sent_bytes, sum((1 - sent) * bytes) AS received_bytes,
+                        sum(sent * packets) AS sent_packets, sum((1 - sent) * packets) AS received_packets
+                 FROM (SELECT pair.src AS endpoint, 1 AS sent, bucket.origin, usage.bytes, usage.packets
                        FROM usage JOIN pair ON pair.id = usage.pair JOIN bucket ON bucket.id = usage.bucket
                        UNION ALL
-                       SELECT pair.dst, 0, bucket.origin, usage.bytes
+                       SELECT pair.dst, 0, bucket.origin, usage.bytes, usage.packets
                        FROM usage JOIN pair ON pair.id = usage.pair JOIN bucket ON bucket.id = usage.bucket)
                  WHERE endpoint NOT IN (SELECT id FROM endpoint WHERE addr = 'beyond')
                  GROUP BY endpoint, origin";
-    let totals = "SELECT endpoint, origin, sent_bytes, received_bytes FROM total";
+    let totals = "SELECT endpoint, origin, sent_bytes, received_bytes, sent_packets, received_packets FROM total";
     let sql = format!(
         "SELECT count(*) FROM (SELECT * FROM ({moved} EXCEPT {totals}) UNION ALL SELECT * FROM ({totals} EXCEPT {moved}))"
     );
     let astray: i64 = conn.query_row(&sql, [], |row| row.get(0))?;
     if says != "ok" || astray > 0 {
-        bail!(Damage(format!("{astray} totals are not the sums of the usage ({says})")));
+        // Not the words for damage: there are no checksums by which a repair could tell what is sound.
+        bail!(
+            "{} is damaged, and of a version without checksums: {astray} totals are not the sums of the usage ({}); \
+             restore a backup, or give another --db",
+            conn.path().unwrap_or_default(),
+            says.replace('\n', " ")
+        );
     }
     seal(conn)
 }

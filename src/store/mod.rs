@@ -151,14 +151,16 @@ fn companion(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
+fn not_a_database(path: &Path) -> anyhow::Error {
+    anyhow!("{} is not a database, or its beginning is damaged: {}", path.display(), ways_on(path))
+}
+
 /// Says which database failed to open and what to do about it.
 fn explain(path: &Path, error: rusqlite::Error) -> anyhow::Error {
     let path_of = path;
     let path = path.display();
     match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => {
-            anyhow!("{path} is not a database, or its beginning is damaged: {}", ways_on(path_of))
-        }
+        Some(ErrorCode::NotADatabase) => not_a_database(path_of),
         Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
             anyhow!("cannot open {path}: check who may use it, its -wal, its -shm and its directory")
         }

@@ -37,7 +37,14 @@ impl Reader {
     pub fn open(path: &Path) -> Result<Reader> {
         log::check(path)?;
         let path = resolve(path)?;
-        log::check(&path)?;
+        // What a writer only just does looks different the next time.
+        Reader::look(&path).or_else(|_| Reader::look(&path))
+    }
+
+    fn look(path: &Path) -> Result<Reader> {
+        log::check(path)?;
+        let mark = log::mark_without(path);
+        let path = path.to_owned();
         let mut copy_of = None;
         let (conn, immutable) = match connect(&path, false) {
             Ok(conn) => (conn, false),
@@ -62,6 +69,7 @@ impl Reader {
             "{} was written by an older ztmon: start serve or replay --db on it once",
             path.display()
         );
+        log::check_mark(&conn, mark).map_err(|error| blame(&path, "cannot read", error))?;
         let reader = Reader { conn, path, immutable, _copy: copy_of };
         reader.check_unwritten()?;
         Ok(reader)
@@ -103,8 +111,9 @@ impl Reader {
     }
 }
 
-/// Opens the database and reads its first page, as only then SQLite opens the files beside it.
-fn connect(path: &Path, immutable: bool) -> rusqlite::Result<Connection> {
+/// Opens the database and reads its first page, as only then SQLite opens the files beside it; or, `immutable`, without
+/// them.
+pub(super) fn connect(path: &Path, immutable: bool) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = if immutable {
         Connection::open_with_flags(immutable_uri(path), flags | OpenFlags::SQLITE_OPEN_URI)?

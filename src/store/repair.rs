@@ -10,7 +10,8 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
 use super::add::{FORGOTTEN, Usage};
-use super::table::{BUCKET, Seal, TABLES, Table, USAGE_COLUMNS};
+use super::read::connect;
+use super::table::{BUCKET, Seal, TABLES, TOTAL, Table, USAGE_COLUMNS};
 use super::{Reader, Writer, log, migrate, resolve, shm, wal};
 use crate::time::Timestamp;
 
@@ -58,14 +59,31 @@ pub fn repair(path: &Path, into: &Path) -> Result<Repaired> {
         file.write_all_at(bytes, offset)?;
     }
     drop(file);
+    let mark = log::mark_without(&damaged);
+    // Read only: another connection would take the log over when it is closed.
+    let stale = connect(&damaged, false).is_ok_and(|conn| log::check_mark(&conn, mark).is_err());
+    if stale {
+        [wal(&damaged), shm(&damaged)].iter().for_each(|file| drop(fs::remove_file(file)));
+    }
     let nothing = || format!("nothing of {} can be saved", path.display());
     mend_schema(&damaged).with_context(nothing)?;
     let old = Connection::open(&damaged).with_context(nothing)?;
     old.pragma_update(None, "writable_schema", true).with_context(nothing)?;
+    let version = migrate::version_of(&old).with_context(nothing)?;
+    ensure!(
+        version != 1,
+        "{} is of a version without checksums: restore a backup, or give another --db",
+        path.display()
+    );
+    // A version that is far off is no version.
+    let newer = (migrate::newest() + 1..migrate::newest() + 1000).contains(&version);
+    ensure!(!newer, "{} was written by a newer ztmon: repair it with that one", path.display());
     let new = scratch.path().join("new.db");
     let mut writer = Writer::open(&new)?;
     let mut repaired = save(&old, &mut writer).with_context(nothing)?;
-    if let Some(frame) = log::gap(&path)? {
+    if stale {
+        repaired.lost.push(format!("{}: it is of an earlier time, or another database's", wal(&path).display()));
+    } else if let Some(frame) = log::gap(&path)? {
         repaired.lost.push(format!("what was committed after frame {frame} of {}", wal(&path).display()));
     }
     drop(writer);
@@ -101,33 +119,36 @@ fn save(old: &Connection, writer: &mut Writer) -> Result<Repaired> {
     // What hangs in the air is seen to before the end.
     writer.conn.pragma_update(None, "foreign_keys", false)?;
     let new = writer.conn.transaction()?;
+    let mut totals_are_sound = true;
     for table in TABLES {
         let kept = copy(old, &new, table)?;
-        match table.seal(old) {
-            Ok(seal) if u64::try_from(seal.rows).is_ok_and(|rows| rows == kept) => (),
-            _ => repaired.lost.push(match table.name {
+        if !table.seal(old).is_ok_and(|seal| seal == kept) {
+            let rows = kept.rows;
+            totals_are_sound &= table.name != TOTAL.name;
+            repaired.lost.push(match table.name {
                 "import" => "imports: a file that was imported may be imported again".to_owned(),
-                name => format!("rows of {name}: {kept} are kept, others may be lost"),
-            }),
+                name => format!("rows of {name}: {rows} are kept, others may be lost, or of an earlier time"),
+            });
         }
-        repaired.kept.push((table.name, kept));
+        repaired.kept.push((table.name, kept.rows as u64));
     }
     let usage = copy_usage(old, &new, &mut repaired.lost)?;
     repaired.kept.push(("usage", usage));
-    adopt_orphans(&new)?;
+    adopt_orphans(&new, totals_are_sound)?;
     migrate::seal(&new)?;
     new.commit()?;
     Ok(repaired)
 }
 
-/// Copies the rows that verify, as far as they can be reached from either end of the table. Says how many.
-fn copy(old: &Connection, new: &Connection, table: &Table) -> Result<u64> {
+/// Copies the rows that verify, as far as they can be reached from either end of the table. Says how many, and the sum
+/// of their checksums.
+fn copy(old: &Connection, new: &Connection, table: &Table) -> Result<Seal> {
     let columns = table.columns.len() + 1;
     let places: Vec<_> = (1..=columns).map(|at| format!("?{at}")).collect();
     let names = table.columns.join(", ");
     let sql = format!("INSERT OR IGNORE INTO {} ({names}, checksum) VALUES ({})", table.name, places.join(", "));
     let mut insert = new.prepare(&sql)?;
-    let mut kept = 0;
+    let mut kept = Seal { rows: 0, checksum: 0 };
     for order in ["", "DESC"] {
         // What cannot be read ends a scan; what lies behind it is met from the other end.
         let Ok(mut statement) = old.prepare(&table.select(&format!("ORDER BY {} {order}", table.columns[0]))) else {
@@ -135,9 +156,11 @@ fn copy(old: &Connection, new: &Connection, table: &Table) -> Result<u64> {
         };
         let Ok(mut rows) = statement.query([]) else { continue };
         while let Ok(Some(row)) = rows.next() {
-            if table.verify(row).is_ok() {
+            if let Ok(checksum) = table.verify(row) {
                 let values = (0..columns).map(|at| row.get::<_, Value>(at)).collect::<Result<Vec<_>, _>>()?;
-                kept += insert.execute(params_from_iter(values))? as u64;
+                if insert.execute(params_from_iter(values))? > 0 {
+                    kept = kept.plus(1, checksum);
+                }
             }
         }
     }
@@ -182,8 +205,9 @@ fn copy_usage(old: &Connection, new: &Connection, lost: &mut Vec<String>) -> Res
     Ok(kept)
 }
 
-/// Gives what refers to lost rows something to refer to, and lost totals the sums of the usage.
-fn adopt_orphans(new: &Connection) -> Result<()> {
+/// Gives what refers to lost rows something to refer to, and lost totals the sums of the usage. Totals that may be of an
+/// earlier time are raised to these.
+fn adopt_orphans(new: &Connection, totals_are_sound: bool) -> Result<()> {
     let sql = format!(
         "INSERT INTO network (id, name)
          SELECT DISTINCT network, 'network-' || network FROM (SELECT network FROM endpoint UNION SELECT network FROM bucket)
@@ -222,8 +246,18 @@ fn adopt_orphans(new: &Connection) -> Result<()> {
          INSERT OR IGNORE INTO total (endpoint, origin, sent_bytes, received_bytes, sent_packets, received_packets,
                                       first_seen, first_ns, last_seen, last_ns)
          SELECT endpoint, origin, sent_bytes, received_bytes, sent_packets, received_packets, first_seen, 0, last_seen, 0
-         FROM moved;
-         DROP TABLE moved;"
+         FROM moved;"
     );
-    Ok(new.execute_batch(&sql)?)
+    new.execute_batch(&sql)?;
+    if !totals_are_sound {
+        new.execute_batch(
+            "UPDATE total SET
+                 sent_bytes = max(total.sent_bytes, moved.sent_bytes),
+                 received_bytes = max(total.received_bytes, moved.received_bytes),
+                 sent_packets = max(total.sent_packets, moved.sent_packets),
+                 received_packets = max(total.received_packets, moved.received_packets)
+             FROM moved WHERE moved.endpoint = total.endpoint AND moved.origin = total.origin",
+        )?;
+    }
+    Ok(new.execute_batch("DROP TABLE moved")?)
 }

@@ -203,6 +203,39 @@ impl Seal {
     }
 }
 
+/// Which database this is, and how far it has come. Kept among the seals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// Grows with every commit.
+    commits: i64,
+    /// Drawn at random when the database was made.
+    identity: i64,
+}
+
+/// Its name there.
+const MARK: &str = "commits";
+
+impl Mark {
+    /// None if none has been set yet.
+    pub(super) fn read(conn: &Connection) -> Result<Option<Mark>> {
+        let sql = "SELECT rows, checksum FROM seal WHERE name = ?1";
+        let mark = conn.query_row(sql, [MARK], |row| Ok(Mark { commits: row.get(0)?, identity: row.get(1)? }));
+        Ok(mark.optional()?)
+    }
+
+    /// Notes that there is one more commit, within it.
+    pub(super) fn advance(conn: &Connection) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO seal (name, rows, checksum) VALUES (?1, 1, random())
+                   ON CONFLICT DO UPDATE SET rows = rows + 1";
+        conn.execute(sql, [MARK]).map(|_| ())
+    }
+
+    /// Whether it is of the same database, and no earlier.
+    pub(super) fn follows(self, earlier: Mark) -> bool {
+        self.identity == earlier.identity && self.commits >= earlier.commits
+    }
+}
+
 /// Writes rows of a table with their checksums, and its seal when all are written.
 pub(super) struct Puts<'c> {
     table: &'static Table,

@@ -1,19 +1,22 @@
 //! Adding to the database.
 
 use std::collections::HashMap;
-use std::fs::{self, File, Metadata, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::add::{self, FORGOTTEN, Source};
 use super::read::endpoint;
-use super::table::{Damage, ENDPOINT, IMPORT, NETWORK, TABLES, TOTAL};
-use super::{Import, LiveTotals, NetworkId, blame, count, explain, log, migrate, resolve, seen, shm, totals, wal};
+use super::table::{Damage, ENDPOINT, IMPORT, Mark, NETWORK, TABLES, TOTAL};
+use super::{
+    Import, LiveTotals, NetworkId, blame, companions, count, explain, log, migrate, resolve, seen, shm, totals, wal,
+};
 use crate::time::Timestamp;
 use crate::traffic::{DeltaRow, Directory, End, Origin, Totals};
 
@@ -27,6 +30,8 @@ const SAFE_SQLITE: i32 = 3_051_003;
 pub struct Writer {
     pub(super) conn: Connection,
     pub(super) path: PathBuf,
+    /// Which files SQLite has open beside the database.
+    files: [Option<(u64, u64)>; 2],
     /// Whether a transaction is open and may be committed.
     open: bool,
     /// Changes whenever row ids that were handed out may be void; never the same in two writers.
@@ -48,8 +53,13 @@ impl Writer {
         log::check(path)?;
         let (lock, created) = lock(path)?;
         let path = resolve(path)?;
-        match log::check(&path).and_then(|()| connect(&path)) {
-            Ok(conn) => Ok(Writer { conn, path, open: false, epoch: next_epoch(), created, lock }),
+        let opened = log::check(&path).and_then(|()| {
+            let mark = log::mark_without(&path);
+            let conn = connect(&path, mark)?;
+            Ok((companions(&path).map(identity), conn))
+        });
+        match opened {
+            Ok((files, conn)) => Ok(Writer { conn, path, files, open: false, epoch: next_epoch(), created, lock }),
             Err(error) => {
                 if created {
                     remove(path);
@@ -141,8 +151,8 @@ impl Writer {
     /// If the database cannot be written.
     pub fn begin(&mut self) -> Result<()> {
         // What is written to a file without a name is lost when it is closed.
-        let is_whole = is_at(&self.lock, &self.path) && wal(&self.path).exists();
-        ensure!(is_whole, "{} or its -wal was deleted or moved away", self.path.display());
+        let is_whole = is_at(&self.lock, &self.path) && companions(&self.path).map(identity) == self.files;
+        ensure!(is_whole, "{}, its -wal or its -shm was deleted, moved away or replaced", self.path.display());
         if !self.conn.is_autocommit() {
             self.rollback()?;
         }
@@ -157,7 +167,8 @@ impl Writer {
     /// If it is not; then nothing of the transaction is kept, and it is rolled back.
     pub fn commit(&mut self) -> Result<()> {
         self.check_open()?;
-        let committed = self.execute("COMMIT");
+        let committed = Mark::advance(&self.conn).map_err(|error| self.writing(error.into()));
+        let committed = committed.and_then(|()| self.execute("COMMIT"));
         self.open = false;
         self.or_roll_back(committed)
     }
@@ -273,8 +284,8 @@ impl Writer {
     }
 }
 
-/// Opens the database with all that a writer needs, and the newest schema.
-fn connect(path: &Path) -> Result<Connection> {
+/// Opens the database with all that a writer needs, and the newest schema. By itself it has come as far as `mark`.
+fn connect(path: &Path, mark: Option<Mark>) -> Result<Connection> {
     let open = || -> rusqlite::Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = Connection::open_with_flags(path, flags)?;
@@ -282,6 +293,9 @@ fn connect(path: &Path) -> Result<Connection> {
         Ok(conn)
     };
     let mut conn = open().map_err(|error| explain(path, error))?;
+    // A database that is refused stays as it is, and its log beside it.
+    let keeps_log = |conn: &Connection, keeps| conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keeps);
+    keeps_log(&conn, true).map_err(|error| explain(path, error))?;
     let version = migrate::version(&conn, path)?;
     // 16 MiB of cache; 64 MiB of -wal to be kept when a large import is over; no temporary files elsewhere, where the
     // process may have no right to write.
@@ -298,10 +312,12 @@ fn connect(path: &Path) -> Result<Connection> {
             // From here on a database without a schema has never had anything in it, whatever is in its log.
             conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
         }
+        log::check_mark(conn, mark)?;
         // All but the usage, which may be long: that is verified when it is read.
         TABLES.iter().try_for_each(|table| table.scan(conn, |_| Ok(())))
     };
     prepare(&mut conn).map_err(|error| blame(path, "cannot set up", error))?;
+    keeps_log(&conn, false).map_err(|error| explain(path, error))?;
     Ok(conn)
 }
 
@@ -347,7 +363,11 @@ fn cannot_write(path: &Path) -> String {
 }
 
 /// Whether the open file is the one that the path leads to.
-fn is_at(file: &File, path: &Path) -> bool {
-    let identity = |data: &Metadata| (data.dev(), data.ino());
-    matches!((file.metadata(), path.metadata()), (Ok(ref file), Ok(ref path)) if identity(file) == identity(path))
+fn is_at(file: &File, path: impl AsRef<Path>) -> bool {
+    file.metadata().is_ok_and(|data| identity(path) == Some((data.dev(), data.ino())))
+}
+
+/// Which file the path leads to, if to one.
+fn identity(path: impl AsRef<Path>) -> Option<(u64, u64)> {
+    path.as_ref().metadata().ok().map(|data| (data.dev(), data.ino()))
 }

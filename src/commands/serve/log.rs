@@ -1,5 +1,6 @@
 //! One line per change of state, on standard error.
 
+use super::say;
 use crate::time::Timestamp;
 
 /// Something changed, as it should.
@@ -14,7 +15,5 @@ pub(super) fn warn(message: &str) {
 
 fn line(level: &str, message: &str) {
     let (seconds, _) = Timestamp::now().clamped();
-    // A closed standard error is no reason to stop counting.
-    use std::io::Write;
-    writeln!(std::io::stderr(), "{} {level} {message}", Timestamp::new(seconds, 0)).ok();
+    say(&format!("{} {level} {message}", Timestamp::new(seconds, 0)));
 }

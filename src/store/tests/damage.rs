@@ -175,7 +175,7 @@ fn repair_saves_what_is_sound_and_keeps_the_old_file() {
     assert_eq!(fs::read(&db).unwrap(), damaged);
     let lost: Vec<_> = repaired.lost.iter().map(String::as_str).collect();
     let of_time = "the usage from 1970-01-01T00:20:00Z to 1970-01-01T00:25:00Z (36 rows)";
-    let of = |table: &str, kept| format!("rows of {table}: {kept} are kept, others may be lost");
+    let of = |table: &str, kept| format!("rows of {table}: {kept} are kept, others may be lost, or of an earlier time");
     assert_eq!(lost, [&of("endpoint", 5), &of("total", 9), of_time]);
     Reader::open(&sound).unwrap().check().unwrap();
     let after = read(&sound, None, None..None);
@@ -210,6 +210,40 @@ fn repair_saves_all_of_a_sound_database_even_without_its_header() {
     let sound = dir.path().join("sound.db");
     assert_eq!(repair(&db, &sound).unwrap().lost, Vec::<String>::new());
     assert_eq!(shown(&sound).unwrap(), truth);
+}
+
+/// As after a write that never came to the disk: everything verifies by itself.
+#[test]
+fn repair_raises_totals_of_an_earlier_time_to_their_usage() {
+    let (dir, db) = place();
+    fill(&db);
+    let earlier = dir.path().join("earlier.db");
+    fs::copy(&db, &earlier).unwrap();
+    let mut writer = Writer::open(&db).unwrap();
+    store(&mut writer, Origin::Live, &[packet(0, 1, 1_000_000, at(7))]);
+    let truth = live_totals(&writer);
+    drop(writer);
+    let conn = Connection::open(db.canonicalize().unwrap()).unwrap();
+    conn.execute("ATTACH ?1 AS earlier", [earlier.to_str()]).unwrap();
+    conn.execute_batch("INSERT OR REPLACE INTO total SELECT * FROM earlier.total").unwrap();
+    drop(conn);
+    let sound = dir.path().join("sound.db");
+    let lost = repair(&db, &sound).unwrap().lost;
+    assert!(lost.len() == 1 && lost[0].starts_with("rows of total: "), "{lost:?}");
+    let found = live_totals(&Writer::open(&sound).unwrap());
+    for ((end, found), (_, truth)) in found.into_iter().zip(truth) {
+        assert_eq!((found.sent_bytes, found.received_packets), (truth.sent_bytes, truth.received_packets), "{end}");
+    }
+}
+
+#[test]
+fn what_a_newer_version_wrote_is_not_repaired() {
+    let (dir, db) = place();
+    fill(&db);
+    let conn = Connection::open(db.canonicalize().unwrap()).unwrap();
+    conn.pragma_update(None, "user_version", migrate::newest() + 1).unwrap();
+    drop(conn);
+    assert!(line(repair(&db, &dir.path().join("sound.db"))).contains("was written by a newer ztmon"));
 }
 
 /// The schema's text is part of the file, and so are who may read it and how long it says it is.
@@ -273,6 +307,87 @@ fn a_log_that_was_damaged_after_a_crash_is_not_believed() {
 }
 
 #[test]
+fn a_log_without_its_header_is_not_believed() {
+    let (dir, _) = place();
+    let (db, _) = crashed(dir.path());
+    let log = fs::read(wal(&db)).unwrap();
+    let mut damaged: Vec<_> = (0..32).map(|at| (at, at + 1)).collect();
+    damaged.extend([(0, 32), (0, 512), (0, 4096), (0, 6000)]);
+    for (from, to) in damaged {
+        let mut log = log.clone();
+        log[from..to].iter_mut().for_each(|byte| *byte = !*byte);
+        fs::write(wal(&db), log).unwrap();
+        let error = line(Writer::open(&db));
+        assert!(error.contains("damaged: the header of "), "{from}..{to}: {error}");
+        assert_eq!(line(Reader::open(&db)), error);
+        fs::remove_file(shm(&db)).ok();
+    }
+}
+
+#[test]
+fn a_log_that_begins_anew_may_have_half_a_header() {
+    let (dir, _) = place();
+    let (db, _) = crashed(dir.path());
+    // All of it is in the database, and the next commit begins the log anew.
+    let mut writer = Writer::open(&db).unwrap();
+    writer.conn.execute_batch("PRAGMA wal_checkpoint(PASSIVE)").unwrap();
+    let (file, log) = (fs::read(&db).unwrap(), fs::read(wal(&db)).unwrap());
+    store(&mut writer, Origin::Live, &[packet(0, 1, 1, at(0))]);
+    let header = fs::read(wal(&db)).unwrap()[..32].to_vec();
+    drop(writer);
+    assert_ne!(header, log[..32]);
+    for written in 0..=32 {
+        let mut log = log.clone();
+        log[..written].copy_from_slice(&header[..written]);
+        fs::write(&db, &file).unwrap();
+        fs::write(wal(&db), log).unwrap();
+        assert_eq!(live_totals(&Writer::open(&db).unwrap())[0].1.sent_packets, 60, "{written}");
+    }
+}
+
+#[test]
+fn a_log_of_another_time_or_another_database_is_not_believed() {
+    let (dir, db) = place();
+    let (crashed, _) = crashed(dir.path());
+    let old = fs::read(wal(&crashed)).unwrap();
+    drop(Writer::open(&crashed).unwrap());
+    assert!(!wal(&crashed).exists());
+    fill(&db);
+    for db in [&crashed, &db] {
+        let (truth, file) = (read_all(db), fs::read(db).unwrap());
+        fs::write(wal(db), &old[..old.len() - 1]).unwrap();
+        for error in [line(Reader::open(db)), line(Writer::open(db))] {
+            // SQLite itself notices another database's, sometimes.
+            let older = error.contains("its -wal is older than it is, or another database's");
+            assert!(error.contains("is damaged: ") && (older || db != &crashed), "{error}");
+        }
+        let sound = db.with_extension("sound");
+        let lost = repair(db, &sound).unwrap().lost;
+        assert!(lost.len() == 1 && lost[0].contains("it is of an earlier time"), "{lost:?}");
+        assert_eq!(read_all(&sound), truth);
+        assert!(fs::read(db).unwrap() == file, "what is refused stays as it is");
+    }
+}
+
+#[test]
+fn a_log_that_is_replaced_while_it_is_written_takes_no_commit() {
+    let (_dir, db) = place();
+    fill(&db);
+    for name in [wal, shm] {
+        let mut writer = Writer::open(&db).unwrap();
+        let file = name(&db);
+        let kept = file.with_extension("kept");
+        fs::rename(&file, &kept).unwrap();
+        assert!(line(writer.begin()).contains("was deleted, moved away or replaced"));
+        fs::write(&file, "").unwrap();
+        assert!(line(writer.begin()).contains("was deleted, moved away or replaced"));
+        fs::rename(&kept, &file).unwrap();
+        store(&mut writer, Origin::Live, &[packet(0, 1, 1, at(0))]);
+    }
+    Reader::open(&db).unwrap().check().unwrap();
+}
+
+#[test]
 fn repair_says_what_a_damaged_log_takes_along() {
     let (dir, _) = place();
     let (db, starts) = crashed(dir.path());
@@ -304,15 +419,16 @@ fn a_log_whose_last_transaction_is_half_written_ends_before_it() {
 
 #[test]
 fn an_older_database_gets_checksums_only_if_it_fits_together() {
-    let (_dir, db) = place();
+    let (dir, db) = place();
     fs::copy("testdata/store/version-1.db", &db).unwrap();
     let conn = Connection::open(db.canonicalize().unwrap()).unwrap();
-    conn.execute_batch("UPDATE usage SET bytes = bytes + 1 WHERE pair = (SELECT min(pair) FROM usage)").unwrap();
+    conn.execute_batch("UPDATE total SET sent_packets = sent_packets + 1000000").unwrap();
     drop(conn);
     let before = fs::read(&db).unwrap();
     let error = line(Writer::open(&db));
-    assert!(error.contains("totals are not the sums of the usage"), "{error}");
+    assert!(error.contains("damaged, and of a version without checksums: "), "{error}");
     assert_eq!(fs::read(&db).unwrap(), before);
+    assert!(line(repair(&db, &dir.path().join("sound.db"))).contains("restore a backup"));
 }
 
 #[test]
