@@ -1,22 +1,16 @@
 //! An IP packet, as much of it as counting needs.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// An IP packet found in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet<'a> {
-    /// Source address.
-    pub src: IpAddr,
-    /// Destination address.
-    pub dst: IpAddr,
+    /// From whom to whom.
+    pub flow: Flow,
     /// Its length in bytes by its own IP header; never the captured length.
     pub len: u32,
-    /// Source and destination MAC, where the link is Ethernet.
-    pub macs: Option<(Mac, Mac)>,
-    /// Sent to a group: a broadcast or multicast address or MAC.
-    pub to_group: bool,
     /// Four bytes for each VLAN tag before the IP header: the tee rule's length counts them too.
     pub tag_bytes: usize,
     /// Bytes captured behind the link header, VLAN tags included: what `tee N` cuts to N.
@@ -30,6 +24,97 @@ impl Packet<'_> {
     pub fn is_cut(&self) -> bool {
         self.bytes.len() < self.len as usize
     }
+}
+
+/// Two addresses, the MACs they are behind where the link is Ethernet, and whether the packet goes to a group: a
+/// broadcast or multicast address or MAC. Packed in words, because every packet is looked up by it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Flow([u64; 6]);
+
+/// Above the source MAC in the first word.
+const IPV6: u64 = 1 << 48;
+const WITH_MACS: u64 = 1 << 49;
+const TO_GROUP: u64 = 1 << 50;
+
+impl Flow {
+    /// Nobody's.
+    pub(crate) const EMPTY: Flow = Flow([0; 6]);
+
+    /// From its parts.
+    pub fn new(src: IpAddr, dst: IpAddr, macs: Option<(Mac, Mac)>, to_group: bool) -> Self {
+        let macs = macs.map(|(src, dst)| (src.bits(), dst.bits()));
+        match (src, dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => Flow::ipv4(src.to_bits(), dst.to_bits(), macs, to_group),
+            (src, dst) => Flow::ipv6(bits(src), bits(dst), macs, to_group),
+        }
+    }
+
+    /// Between two IPv4 addresses; MACs as [`Mac::bits`].
+    #[inline]
+    pub(crate) fn ipv4(src: u32, dst: u32, macs: Option<(u64, u64)>, to_group: bool) -> Self {
+        let [first, second] = Flow::link(macs, to_group);
+        Flow([first, second, u64::from(src) << 32 | u64::from(dst), 0, 0, 0])
+    }
+
+    /// Between two IPv6 addresses.
+    #[inline]
+    pub(crate) fn ipv6(src: u128, dst: u128, macs: Option<(u64, u64)>, to_group: bool) -> Self {
+        let [first, second] = Flow::link(macs, to_group);
+        Flow([first | IPV6, second, (src >> 64) as u64, src as u64, (dst >> 64) as u64, dst as u64])
+    }
+
+    #[inline]
+    fn link(macs: Option<(u64, u64)>, to_group: bool) -> [u64; 2] {
+        let group = if to_group { TO_GROUP } else { 0 };
+        macs.map_or([group, 0], |(src, dst)| [src | WITH_MACS | group, dst])
+    }
+
+    /// Who sent.
+    pub fn src(&self) -> IpAddr {
+        let Flow([first, _, a, b, ..]) = *self;
+        if first & IPV6 == 0 { Ipv4Addr::from_bits((a >> 32) as u32).into() } else { address(a, b) }
+    }
+
+    /// To whom.
+    pub fn dst(&self) -> IpAddr {
+        let Flow([first, _, v4, _, a, b]) = *self;
+        if first & IPV6 == 0 { Ipv4Addr::from_bits(v4 as u32).into() } else { address(a, b) }
+    }
+
+    /// The MACs of source and destination.
+    pub fn macs(&self) -> Option<(Mac, Mac)> {
+        let Flow([first, second, ..]) = *self;
+        (first & WITH_MACS != 0).then(|| (Mac::from_bits(first), Mac::from_bits(second)))
+    }
+
+    /// Whether it goes to a group.
+    #[inline]
+    pub fn to_group(&self) -> bool {
+        self.0[0] & TO_GROUP != 0
+    }
+
+    /// What tells it from every other flow.
+    #[inline]
+    pub fn words(&self) -> &[u64; 6] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {}, MACs {:?}, group {}", self.src(), self.dst(), self.macs(), self.to_group())
+    }
+}
+
+fn bits(addr: IpAddr) -> u128 {
+    match addr {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
+fn address(high: u64, low: u64) -> IpAddr {
+    Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low)).into()
 }
 
 /// An Ethernet address: its bytes as they stand in a frame.

@@ -58,7 +58,8 @@ pub(super) fn json(stats: &Stats, diagnosis: &Diagnosis) -> Value {
         .apart
         .iter()
         .map(|apart| json!({"mac": apart.mac.to_string(), "singles": apart.singles, "observer": apart.observer}));
-    let rest = (diagnosis.apart_rest > 0).then(|| json!({"mac": "rest", "singles": diagnosis.apart_rest, "observer": false}));
+    let rest =
+        (diagnosis.apart_rest > 0).then(|| json!({"mac": "rest", "singles": diagnosis.apart_rest, "observer": false}));
     json!({
         "frames": stats.outcomes.frames(),
         "counted": count(Outcome::Counted),

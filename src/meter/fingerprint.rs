@@ -19,13 +19,7 @@ impl Fingerprint {
     /// A function whose key grows out of `seed`, for inputs of at most `max_len` bytes.
     pub(super) fn new(seed: u64, max_len: usize) -> Self {
         let mut state = seed;
-        let mut next = || {
-            // SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014.
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        };
+        let mut next = || random(&mut state);
         let pairs = max_len.min(MAX_KEY_LEN).div_ceil(16) + 1;
         Fingerprint { fold: next() | 1, words: (0..2 * pairs).map(|_| next()).collect() }
     }
@@ -46,6 +40,20 @@ impl Fingerprint {
         let folded = u128::from(sum as u64 ^ self.fold) * u128::from((sum >> 64) as u64 ^ self.fold.rotate_left(32));
         ((folded >> 64) as u64 ^ folded as u64) | 1
     }
+}
+
+/// Numbers that grow out of `seed`, other than those of a [`Fingerprint`].
+pub(super) fn key(seed: u64) -> [u64; 4] {
+    let mut state = !seed;
+    [(); 4].map(|()| random(&mut state))
+}
+
+/// SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014.
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 /// One step of NH: (a + k₀)·(b + k₁) over the two words of a block.

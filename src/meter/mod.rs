@@ -5,6 +5,7 @@
 
 mod diagnosis;
 mod fingerprint;
+mod flows;
 mod index;
 mod ledger;
 mod pairing;
@@ -16,8 +17,9 @@ pub use scope::{Cidr, Scope};
 
 use diagnosis::Cuts;
 use fingerprint::Fingerprint;
-use ledger::{Flow, FlowKey, Ledger};
-use pairing::{NO_PAIR, Table};
+use flows::{Flows, Kind, Known};
+use ledger::Ledger;
+use pairing::{NO_PAIR, Place, Table};
 
 use crate::frame::Frame;
 use crate::packet::{Mac, Packet};
@@ -115,6 +117,13 @@ const SHADOW_SHARE: u64 = 64;
 
 /// Counts the packets of one device or of one history of files.
 pub struct Meter {
+    /// What is known of the flows that have been met.
+    flows: Flows,
+    count: Count,
+}
+
+/// All of a meter but the cache of its flows.
+struct Count {
     settings: Settings,
     fingerprint: Fingerprint,
     /// Packets that wait for their copy, and those to groups that are remembered.
@@ -122,10 +131,13 @@ pub struct Meter {
     ledger: Ledger,
     stats: Stats,
     /// The latest time seen, of frames or told.
-    latest: Option<Timestamp>,
+    latest: Timestamp,
     cuts: Cuts,
     shadow: Shadow,
 }
+
+/// Before any frame: earlier than any capture can say, and far enough from the end of the numbers to subtract.
+const LONG_AGO: Timestamp = Timestamp(i128::MIN / 2);
 
 /// Pairs that a one-sided rule should not bring, looked for among a sample of the keys.
 struct Shadow {
@@ -136,191 +148,227 @@ struct Shadow {
 impl Meter {
     /// A meter that has seen nothing.
     pub fn new(settings: Settings) -> Self {
-        Meter {
+        let flows = Flows::new(fingerprint::key(settings.seed));
+        let count = Count {
             fingerprint: Fingerprint::new(settings.seed, usize::from(settings.tee_bytes)),
             waiting: Table::new(settings.window),
             ledger: Ledger::new(settings.limits, settings.scope.clone(), settings.both_ends),
             stats: Stats::default(),
-            latest: None,
+            latest: LONG_AGO,
             cuts: Cuts::default(),
             shadow: Shadow { frames: 0, pairs: 0 },
             settings,
-        }
+        };
+        Meter { flows, count }
     }
 
     /// Takes one frame in.
+    #[inline]
     pub fn frame(&mut self, frame: &Frame<'_>) -> Outcome {
-        self.advance(frame.time);
-        self.stats.last_frame = self.stats.last_frame.max(Some(frame.time));
+        let count = &mut self.count;
+        count.advance(frame.time);
+        if count.stats.last_frame.is_none_or(|last| frame.time > last) {
+            count.stats.last_frame = Some(frame.time);
+        }
         let outcome = match parse::packet(frame) {
-            Ok(packet) => self.packet(&packet, frame.time),
-            Err(reject) => {
-                if let Reject::CutShort { captured_len, ipv6 } = reject {
-                    self.cuts.before_addresses(captured_len, ipv6);
-                }
-                reject.outcome()
-            }
+            Ok(packet) => match self.flows.find(&packet.flow) {
+                Some(known) => count.known(&packet, known, frame.time),
+                None => self.new_flow(&packet, frame.time),
+            },
+            Err(reject) => count.reject(reject),
         };
-        self.stats.outcomes.record(outcome);
+        self.count.stats.outcomes.record(outcome);
+        outcome
+    }
+
+    /// The slow way: what holds for all packets of a flow is found out once.
+    #[cold]
+    fn new_flow(&mut self, packet: &Packet<'_>, time: Timestamp) -> Outcome {
+        let count = &mut self.count;
+        let macs = packet.flow.macs();
+        let own = macs.is_some_and(|(src, dst)| [src, dst].map(Some).contains(&count.settings.observer));
+        let kind = match () {
+            () if !count.ledger.in_scope(&packet.flow) => Kind::OutOfScope,
+            () if packet.flow.to_group() => Kind::Group,
+            () if own => Kind::Own,
+            () => Kind::Unicast,
+        };
+        let teed = macs.is_some() && !own && !packet.flow.to_group();
+        let mut known = Known::new(packet.flow, kind, teed);
+        let outcome = count.known(packet, &mut known, time);
+        // A copy tells nothing of its pair.
+        if outcome != Outcome::Copy {
+            self.flows.insert(known);
+        }
         outcome
     }
 
     /// Tells the meter what time it is, when no frame has. Packets whose window has passed become singles.
     pub fn advance(&mut self, time: Timestamp) {
-        if self.latest.is_some_and(|latest| time <= latest) {
-            return;
-        }
-        self.latest = Some(time);
-        let Meter { waiting, ledger, stats, .. } = self;
-        waiting.advance(time, &mut |pair| single(ledger, stats, pair));
+        self.count.advance(time);
     }
 
     /// Whether a packet of this time would be forgotten at once, as its window has passed already.
     pub fn is_past(&self, time: Timestamp) -> bool {
-        self.latest.is_some_and(|latest| latest.0 - time.0 > self.settings.window.0)
+        self.count.latest.0 - time.0 > self.count.settings.window.0
     }
 
     /// Takes `time` for the latest from here on: the clock that stamps the packets was set back. Those that wait for
     /// their copies are given up.
     pub fn clock_set_back(&mut self, time: Timestamp) {
-        self.latest = Some(time);
-        let Meter { waiting, ledger, stats, .. } = self;
-        waiting.restart(time, &mut |pair| single(ledger, stats, pair));
+        self.count.give_up();
+        self.count.latest = time;
     }
 
     /// Changes the observer's own MAC: a device may come back with another.
     pub fn set_observer(&mut self, mac: Option<Mac>) {
-        self.settings.observer = mac;
+        self.count.settings.observer = mac;
+        // They know what is the observer's own.
+        self.flows.clear();
     }
 
     /// Rows that the next delta would have.
     pub fn rows(&self) -> usize {
-        self.ledger.rows()
+        self.count.ledger.rows()
     }
 
     /// Merges the rows that wait into buckets of `seconds`: fewer of them, with less to tell of when. For where nobody
     /// takes them and memory runs out.
     pub fn widen(&mut self, seconds: u32) {
-        self.ledger.widen(seconds);
+        self.count.ledger.widen(seconds);
     }
 
     /// Hands over what was counted since the last time.
     pub fn take(&mut self) -> Delta {
-        self.ledger.take()
+        self.count.ledger.take()
     }
 
     /// Everything that has been named, by the numbers of the deltas.
     pub fn directory(&self) -> &Directory {
-        self.ledger.directory()
+        self.count.ledger.directory()
     }
 
     /// What has been seen, singles up to the latest time included.
     pub fn stats(&mut self) -> Stats {
-        let Meter { waiting, ledger, stats, .. } = self;
-        waiting.sweep_all(&mut |pair| single(ledger, stats, pair));
-        Stats { overflows: self.waiting.overflows(), ..self.stats }
+        let Count { waiting, ledger, stats, latest, .. } = &mut self.count;
+        waiting.sweep_all(*latest, &mut |pair| single(ledger, stats, pair));
+        Stats { overflows: waiting.overflows(), ..*stats }
     }
 
     /// What the copies say about the capture: what was missed, and whether the settings fit it.
     pub fn diagnosis(&mut self) -> Diagnosis {
         let stats = self.stats();
-        let pending = self.waiting.pending() as u64;
-        let shadow = (self.shadow.pairs, self.shadow.frames);
-        let pairs = (self.ledger.directory(), self.ledger.pairs());
-        Diagnosis::new(&self.settings, &stats, pending, pairs, &self.cuts, shadow)
+        let Count { settings, waiting, ledger, cuts, shadow, .. } = &self.count;
+        let pairs = (ledger.directory(), ledger.pairs());
+        Diagnosis::new(settings, &stats, waiting.pending() as u64, pairs, cuts, (shadow.pairs, shadow.frames))
+    }
+}
+
+impl Count {
+    #[inline]
+    fn advance(&mut self, time: Timestamp) {
+        if time > self.latest {
+            if time.0 - self.latest.0 > self.settings.window.0 {
+                // Whatever waits has waited too long now. This also keeps 64 bits of time enough.
+                self.give_up();
+            }
+            self.latest = time;
+        }
     }
 
-    fn packet(&mut self, packet: &Packet<'_>, time: Timestamp) -> Outcome {
-        let own = packet.macs.is_some_and(|(src, dst)| {
-            self.settings.observer.is_some_and(|observer| src == observer || dst == observer)
-        });
-        if !packet.to_group && !own && packet.macs.is_some() {
-            self.stats.teed += 1;
+    #[cold]
+    fn give_up(&mut self) {
+        let Count { waiting, ledger, stats, .. } = self;
+        waiting.restart(&mut |pair| single(ledger, stats, pair));
+    }
+
+    #[cold]
+    fn reject(&mut self, reject: Reject) -> Outcome {
+        if let Reject::CutShort { captured_len, ipv6 } = reject {
+            self.cuts.before_addresses(captured_len, ipv6);
         }
-        let key = FlowKey::of(packet);
-        let flow = match self.ledger.flow(&key) {
-            Some(flow) => Some(flow),
-            None if self.ledger.in_scope(packet) => None,
-            None => Some(self.ledger.ignore(key)),
-        };
-        if flow == Some(Flow::OutOfScope) {
+        reject.outcome()
+    }
+
+    /// Takes a packet of a flow whose kind is known.
+    #[inline]
+    fn known(&mut self, packet: &Packet<'_>, known: &mut Known, time: Timestamp) -> Outcome {
+        self.stats.teed += u64::from(known.teed);
+        if known.kind == Kind::OutOfScope {
             return Outcome::OutOfScope;
         }
         if packet.is_cut() {
             self.cuts.record(packet.captured_len, self.settings.tee_bytes);
         }
-        let wait = match self.copy_of(packet, own, time) {
+        let wait = match self.sighting(packet, known, time) {
             Sighting::Copy => return Outcome::Copy,
             Sighting::First(wait) => wait,
         };
-        // Only a packet that counts may name new ends.
-        let flow = flow.unwrap_or_else(|| self.ledger.open(key, packet));
-        if let Flow::Counted(pair, second) = flow {
-            self.ledger.count(pair, second, packet.len, time);
-            self.stats.bytes += u64::from(packet.len);
-            let whole = packet.captured_len > usize::from(self.settings.tee_bytes);
-            if whole && !packet.to_group {
-                self.ledger.pair_mut(pair).whole = true;
-            }
-            self.remember(wait, time, pair);
+        if !known.has_pair() {
+            // Only a packet that counts may name new ends.
+            let (pair, second) = self.ledger.open(&packet.flow);
+            known.set_pair(pair, second);
+        }
+        self.ledger.count(known.pair, &mut known.row, packet.len, time);
+        if let Some(second) = known.second {
+            let mut anywhere = u32::MAX;
+            self.ledger.count(second.pair(), &mut anywhere, packet.len, time);
+        }
+        self.stats.bytes += u64::from(packet.len);
+        if packet.captured_len > usize::from(self.settings.tee_bytes) && known.kind != Kind::Group {
+            self.ledger.pair_mut(known.pair).whole = true;
+        }
+        if let Some((place, fingerprint)) = wait {
+            let pair = if known.kind == Kind::Group { NO_PAIR } else { known.pair };
+            let Count { waiting, ledger, stats, latest, .. } = self;
+            waiting.put(place, fingerprint, time, *latest, pair, &mut |pair| single(ledger, stats, pair));
         }
         Outcome::Counted
     }
 
     /// Whether the packet is a copy of one that was counted; if not, where it has to wait for its own.
-    fn copy_of(&mut self, packet: &Packet<'_>, own: bool, time: Timestamp) -> Sighting {
-        let tee = self.settings.tee;
-        if !packet.to_group && !own {
-            self.stats.unicast += 1;
-        }
-        if tee == Tee::None || (own && !packet.to_group) {
+    #[inline]
+    fn sighting(&mut self, packet: &Packet<'_>, known: &mut Known, time: Timestamp) -> Sighting {
+        let kind = known.kind;
+        self.stats.unicast += u64::from(kind == Kind::Unicast);
+        if self.settings.tee == Tee::None || kind == Kind::Own {
             return Sighting::First(None);
         }
         let rule_len = usize::from(self.settings.tee_bytes).saturating_sub(packet.tag_bytes);
-        let fingerprint = self.fingerprint.of(&packet.bytes[..packet.bytes.len().min(rule_len)]);
-        if packet.to_group {
-            let fingerprint = fingerprint ^ GROUPS;
-            return match self.waiting.find(fingerprint, time) {
-                Some(_) => Sighting::Copy,
-                None => Sighting::First(Some(Wait::Group(fingerprint))),
-            };
-        }
-        if tee == Tee::One {
-            self.shadow.look(&mut self.waiting, fingerprint, time);
+        let mut fingerprint = self.fingerprint.of(&packet.bytes[..packet.bytes.len().min(rule_len)]);
+        if kind == Kind::Group {
+            fingerprint ^= GROUPS;
+        } else if self.settings.tee == Tee::One && !self.shadow.is_sampled(fingerprint) {
             return Sighting::First(None);
         }
-        match self.waiting.find(fingerprint, time) {
-            Some(twin) => {
-                self.waiting.remove(fingerprint);
-                self.ledger.copied(twin.pair, twin.time);
-                self.stats.pairs += 1;
+        let Count { waiting, ledger, stats, latest, .. } = self;
+        waiting.tidy(*latest, &mut |pair| single(ledger, stats, pair));
+        let place = waiting.look(fingerprint, time, *latest);
+        match (place, kind) {
+            (Place::Within(_), Kind::Group) => Sighting::Copy,
+            (_, Kind::Group) => Sighting::First(Some((place, fingerprint))),
+            _ if self.settings.tee == Tee::One => {
+                self.shadow.look(waiting, place, fingerprint, time, *latest);
+                Sighting::First(None)
+            }
+            (Place::Within(at), _) => {
+                let (pair, counted_at) = waiting.take(at, *latest);
+                let mut anywhere = u32::MAX;
+                let row = if pair == known.pair { &mut known.row } else { &mut anywhere };
+                ledger.copied(pair, row, counted_at);
+                stats.pairs += 1;
                 Sighting::Copy
             }
-            None => Sighting::First(Some(Wait::Unicast(fingerprint))),
+            _ => Sighting::First(Some((place, fingerprint))),
         }
-    }
-
-    fn remember(&mut self, wait: Option<Wait>, time: Timestamp, pair: u32) {
-        let (fingerprint, pair) = match wait {
-            Some(Wait::Unicast(fingerprint)) => (fingerprint, pair),
-            Some(Wait::Group(fingerprint)) => (fingerprint, NO_PAIR),
-            None => return,
-        };
-        let Meter { waiting, ledger, stats, .. } = self;
-        waiting.insert(fingerprint, time, pair, &mut |pair| single(ledger, stats, pair));
     }
 }
 
 /// What a look for the packet's copy found.
 enum Sighting {
     Copy,
-    First(Option<Wait>),
-}
-
-/// Whether a packet waits for its copy, or is remembered for all repeats, and under which fingerprint.
-enum Wait {
-    Unicast(u64),
-    Group(u64),
+    /// Where it waits, if it does, and under which fingerprint.
+    First(Option<(Place, u64)>),
 }
 
 /// Keeps the fingerprints of packets to groups apart from those of unicast; the low bit stays as it is.
@@ -334,16 +382,18 @@ fn single(ledger: &mut Ledger, stats: &mut Stats, pair: u32) {
 }
 
 impl Shadow {
-    fn look(&mut self, waiting: &mut Table, fingerprint: u64, time: Timestamp) {
-        if !(fingerprint >> 1).is_multiple_of(SHADOW_SHARE) {
-            return;
-        }
+    fn is_sampled(&self, fingerprint: u64) -> bool {
+        (fingerprint >> 1).is_multiple_of(SHADOW_SHARE)
+    }
+
+    fn look(&mut self, waiting: &mut Table, place: Place, fingerprint: u64, time: Timestamp, now: Timestamp) {
         self.frames += 1;
-        if waiting.find(fingerprint, time).is_some() {
-            waiting.remove(fingerprint);
-            self.pairs += 1;
-        } else {
-            waiting.insert(fingerprint, time, NO_PAIR, &mut |_| ());
+        match place {
+            Place::Within(at) => {
+                waiting.take(at, now);
+                self.pairs += 1;
+            }
+            place => waiting.put(place, fingerprint, time, now, NO_PAIR, &mut |_| ()),
         }
     }
 }
