@@ -4,9 +4,11 @@
 //! Ours, because no library reads all of them: pcap-file takes neither the modified format nor the swapped lengths of
 //! early versions, and checks no version.
 
+use std::ops::ControlFlow;
+
 use super::input::Input;
-use super::record::{Damage, Record, max_captured_len};
-use crate::frame::LinkType;
+use super::record::{Damage, max_captured_len};
+use crate::frame::{Frame, LinkType};
 use crate::time::Timestamp;
 
 const FILE_HEADER_LEN: usize = 24;
@@ -55,14 +57,52 @@ impl Classic {
         Some(Classic { big_endian, unit, record_header_len, lengths, link: LinkType::from_file(word(20)) })
     }
 
-    /// The next record; `None` at the end. The record's bytes stay in the input's window.
-    pub(super) fn next(&self, input: &mut Input) -> Result<Option<Record>, Damage> {
-        let header = input.peek(self.record_header_len);
-        match header.len() {
-            0 => return Ok(None),
-            len if len < self.record_header_len => return Err(Damage::Ends("a record's header")),
-            _ => (),
+    /// Gives `each` the frames, one after another, until it breaks off or the file ends. The frame at which it breaks off
+    /// comes again.
+    #[inline]
+    pub(super) fn read<B>(
+        &self,
+        input: &mut Input,
+        each: &mut impl FnMut(&Frame<'_>) -> ControlFlow<B>,
+    ) -> Result<Option<B>, Damage> {
+        let longest = max_captured_len(self.link);
+        loop {
+            let window = input.window();
+            let mut at = 0;
+            let (mut broken, mut wanted) = (None, self.record_header_len);
+            while let Some((header, rest)) = window[at..].split_at_checked(self.record_header_len) {
+                let (time, captured_len, original_len) = self.header(header);
+                if captured_len > longest {
+                    input.consume(at);
+                    return Err(Damage::CapturedLen(captured_len));
+                }
+                let len = captured_len as usize;
+                let Some(data) = rest.get(..len) else {
+                    wanted = self.record_header_len + len;
+                    break;
+                };
+                if let ControlFlow::Break(why) = each(&Frame { time, link: self.link, original_len, data }) {
+                    broken = Some(why);
+                    break;
+                }
+                at += self.record_header_len + len;
+            }
+            input.consume(at);
+            if broken.is_some() {
+                return Ok(broken);
+            }
+            match input.peek(wanted).len() {
+                len if len == wanted => (),
+                0 => return Ok(None),
+                len if len < self.record_header_len => return Err(Damage::Ends("a record's header")),
+                _ => return Err(Damage::Ends("a record")),
+            }
         }
+    }
+
+    /// Time, captured and original length of a record.
+    #[inline]
+    fn header(&self, header: &[u8]) -> (Timestamp, u32, u32) {
         let word = |at| word(header, at, self.big_endian);
         let time = Timestamp::new(i64::from(word(0)), u64::from(word(4)) * self.unit);
         let (first, second) = (word(8), word(12));
@@ -71,21 +111,7 @@ impl Classic {
             Lengths::OriginalFirst => (second, first),
             Lengths::SmallerIsCaptured => (first.min(second), first.max(second)),
         };
-        if captured_len > max_captured_len(self.link) {
-            return Err(Damage::CapturedLen(captured_len));
-        }
-        let len = self.record_header_len + captured_len as usize;
-        if input.peek(len).len() < len {
-            return Err(Damage::Ends("a record"));
-        }
-        Ok(Some(Record {
-            time,
-            link: self.link,
-            original_len,
-            skip: self.record_header_len,
-            captured_len: captured_len as usize,
-            len,
-        }))
+        (time, captured_len, original_len)
     }
 }
 
@@ -102,6 +128,7 @@ fn format(magic: [u8; 4]) -> Option<(bool, u64, usize)> {
     big.or_else(|| of(u32::from_le_bytes(magic)).map(|(unit, len)| (false, unit, len)))
 }
 
+#[inline]
 fn word(bytes: &[u8], at: usize, big_endian: bool) -> u32 {
     let word = [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
     if big_endian { u32::from_be_bytes(word) } else { u32::from_le_bytes(word) }

@@ -44,6 +44,11 @@ impl Input {
         self.offset
     }
 
+    /// All bytes that are there now.
+    pub(super) fn window(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
     /// The next `len` bytes, or as many as there are before the end.
     pub(super) fn peek(&mut self, len: usize) -> &[u8] {
         if self.end - self.start < len {

@@ -3,9 +3,11 @@
 //! Ours, because the rules of what is damage and what stands are: pcap-file refuses a whole file for an option that
 //! lies about its length, and has no bound on a block's size. It is the tests' second opinion.
 
+use std::ops::ControlFlow;
+
 use super::input::Input;
-use super::record::{Damage, Record, max_captured_len};
-use crate::frame::LinkType;
+use super::record::{Damage, max_captured_len};
+use crate::frame::{Frame, LinkType};
 use crate::time::{SECOND, Timestamp};
 
 const SECTION_HEADER: u32 = 0x0a0d_0d0a;
@@ -42,11 +44,27 @@ struct Interface {
     offset: i64,
 }
 
-/// The unit of an interface's stamps: 10⁻ⁿ or 2⁻ⁿ seconds.
+/// How the stamps of an interface become nanoseconds: its unit is 10⁻ⁿ or 2⁻ⁿ seconds.
 #[derive(Clone, Copy)]
 enum Resolution {
-    Decimal(u32),
+    /// So many in a unit.
+    Times(u64),
+    /// So many units in one. Beyond 10³⁸ a stamp of 64 bits is less than a nanosecond.
+    Per(u128),
+    /// 2⁻ⁿ seconds.
     Binary(u32),
+}
+
+impl Resolution {
+    const MICROSECONDS: Resolution = Resolution::Times(1000);
+
+    /// 10⁻ⁿ seconds.
+    fn decimal(digits: u32) -> Self {
+        match digits {
+            0..=9 => Resolution::Times(10_u64.pow(9 - digits)),
+            _ => Resolution::Per(10_u128.checked_pow(digits - 9).unwrap_or(u128::MAX)),
+        }
+    }
 }
 
 impl Pcapng {
@@ -63,12 +81,18 @@ impl Pcapng {
         Some(section)
     }
 
-    /// The next packet's record; `None` at the end. The record's bytes stay in the input's window.
-    pub(super) fn next(&mut self, input: &mut Input) -> Result<Option<Record>, Damage> {
+    /// Gives `each` the frames, one after another, until it breaks off or the file ends. The frame at which it breaks off
+    /// comes again.
+    #[inline]
+    pub(super) fn read<B>(
+        &mut self,
+        input: &mut Input,
+        each: &mut impl FnMut(&Frame<'_>) -> ControlFlow<B>,
+    ) -> Result<Option<B>, Damage> {
         loop {
             let Some((kind, len)) = self.block(input)? else { return Ok(None) };
             let body = input.peeked(HEAD_LEN, len - MIN_BLOCK_LEN);
-            let record = match kind {
+            let frame = match kind {
                 INTERFACE => {
                     if self.interfaces.len() == MAX_INTERFACES {
                         return Err(Damage::Block("a section describes more interfaces than can be"));
@@ -82,10 +106,10 @@ impl Pcapng {
                 SIMPLE_PACKET => Some(self.simple_packet(body)?),
                 _ => None,
             };
-            match record {
-                Some(record) => return Ok(Some(Record { len, ..record })),
-                None => input.consume(len),
+            if let Some(ControlFlow::Break(why)) = frame.map(|frame| each(&frame)) {
+                return Ok(Some(why));
             }
+            input.consume(len);
         }
     }
 
@@ -138,7 +162,7 @@ impl Pcapng {
         let mut interface = Interface {
             link: LinkType::from_file(u32::from(self.half(body, 0))),
             snaplen: self.word(body, 4),
-            resolution: Resolution::Decimal(6),
+            resolution: Resolution::MICROSECONDS,
             offset: 0,
         };
         let mut options = &body[8..];
@@ -149,7 +173,7 @@ impl Pcapng {
             match (code, value) {
                 (0, _) => break,
                 (OPTION_TSRESOL, &[unit]) if unit & 0x80 == 0 => {
-                    interface.resolution = Resolution::Decimal(u32::from(unit))
+                    interface.resolution = Resolution::decimal(u32::from(unit))
                 }
                 (OPTION_TSRESOL, &[unit]) => interface.resolution = Resolution::Binary(u32::from(unit & 0x7f)),
                 (OPTION_TSOFFSET, value) => {
@@ -166,24 +190,23 @@ impl Pcapng {
     }
 
     /// Enhanced and obsolete packet blocks differ in where the interface stands; the rest is alike.
-    fn stamped_packet(&self, body: &[u8], interface: u32) -> Result<Record, Damage> {
+    #[inline]
+    fn stamped_packet<'b>(&self, body: &'b [u8], interface: u32) -> Result<Frame<'b>, Damage> {
         let interface = self.interfaces.get(interface as usize).ok_or(Damage::Interface(interface))?;
         let stamp = u64::from(self.word(body, 4)) << 32 | u64::from(self.word(body, 8));
         let captured_len = self.word(body, 12);
         if captured_len > max_captured_len(interface.link) || captured_len as usize > body.len() - 20 {
             return Err(Damage::CapturedLen(captured_len));
         }
-        Ok(Record {
+        Ok(Frame {
             time: interface.time(stamp),
             link: interface.link,
             original_len: self.word(body, 16),
-            skip: HEAD_LEN + 20,
-            captured_len: captured_len as usize,
-            len: 0,
+            data: &body[20..20 + captured_len as usize],
         })
     }
 
-    fn simple_packet(&self, body: &[u8]) -> Result<Record, Damage> {
+    fn simple_packet<'b>(&self, body: &'b [u8]) -> Result<Frame<'b>, Damage> {
         let interface = self.interfaces.first().ok_or(Damage::Interface(0))?;
         let original_len = self.word(body, 0);
         let snaplen = if interface.snaplen == 0 { u32::MAX } else { interface.snaplen };
@@ -191,14 +214,7 @@ impl Pcapng {
         if captured_len > max_captured_len(interface.link) as usize {
             return Err(Damage::CapturedLen(captured_len as u32));
         }
-        Ok(Record {
-            time: interface.time(0),
-            link: interface.link,
-            original_len,
-            skip: HEAD_LEN + 4,
-            captured_len,
-            len: 0,
-        })
+        Ok(Frame { time: interface.time(0), link: interface.link, original_len, data: &body[4..4 + captured_len] })
     }
 
     fn word(&self, bytes: &[u8], at: usize) -> u32 {
@@ -214,13 +230,12 @@ impl Pcapng {
 
 impl Interface {
     /// The time of a stamp, rounded down to the nanosecond.
+    #[inline]
     fn time(&self, stamp: u64) -> Timestamp {
-        let stamp = u128::from(stamp);
         let nanos = match self.resolution {
-            Resolution::Decimal(digits @ ..=9) => stamp * 10_u128.pow(9 - digits),
-            // Beyond 10³⁸ a stamp of 64 bits is less than a nanosecond.
-            Resolution::Decimal(digits) => 10_u128.checked_pow(digits - 9).map_or(0, |unit| stamp / unit),
-            Resolution::Binary(bits) => (stamp * SECOND as u128) >> bits,
+            Resolution::Times(nanos) => u128::from(stamp) * u128::from(nanos),
+            Resolution::Per(units) => u128::from(stamp) / units,
+            Resolution::Binary(bits) => (u128::from(stamp) * SECOND as u128) >> bits,
         };
         Timestamp(nanos as i128 + i128::from(self.offset) * SECOND)
     }

@@ -3,20 +3,6 @@
 use std::fmt;
 
 use crate::frame::LinkType;
-use crate::time::Timestamp;
-
-/// Where in the input's window a frame lies, and what its record says about it.
-#[derive(Clone, Copy)]
-pub(super) struct Record {
-    pub time: Timestamp,
-    pub link: LinkType,
-    pub original_len: u32,
-    /// Bytes before the frame's own.
-    pub skip: usize,
-    pub captured_len: usize,
-    /// Bytes of the whole record.
-    pub len: usize,
-}
 
 /// How a file contradicts its format.
 #[derive(Debug)]

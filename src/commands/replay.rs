@@ -1,6 +1,7 @@
 //! `ztmon replay`: what capture files hold.
 
 use std::io::{self, IsTerminal, Write};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -51,21 +52,29 @@ pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
     let mut totals = Builder::new(output.by);
     let progress = Progress::new(&history, output.quiet);
     let mut frames = 0;
-    while history.advance() {
-        let Some((source, frame)) = history.frame() else { break };
+    let broken_off = history.read(|source, frame| {
         frames += 1;
         progress.show(frames);
         // The filter first: where it cannot be compiled, that is an error even if no frame is in time.
-        let matches = filter.as_mut().map_or(Ok(true), |filter| filter.accepts(&frame))?;
-        let in_time = since.is_none_or(|since| frame.time >= since) && until.is_none_or(|until| frame.time < until);
-        if !(matches && in_time) {
-            continue;
+        match filter.as_mut().map_or(Ok(true), |filter| filter.accepts(frame)) {
+            Ok(true) => (),
+            Ok(false) => return ControlFlow::Continue(()),
+            Err(error) => return ControlFlow::Break(error),
         }
-        let outcome = meter.frame(&frame);
+        if since.is_some_and(|since| frame.time < since) || until.is_some_and(|until| frame.time >= until) {
+            return ControlFlow::Continue(());
+        }
+        let outcome = meter.frame(frame);
         inputs[source].record(outcome, frame.time);
-        if meter.rows() >= MAX_ROWS {
-            take(&mut meter, &mut totals, database.as_mut())?;
+        if meter.rows() >= MAX_ROWS
+            && let Err(error) = take(&mut meter, &mut totals, database.as_mut())
+        {
+            return ControlFlow::Break(error);
         }
+        ControlFlow::Continue(())
+    });
+    if let Some(error) = broken_off {
+        return Err(error);
     }
     take(&mut meter, &mut totals, database.as_mut())?;
     progress.finish();
