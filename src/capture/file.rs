@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use super::classic::Classic;
 use super::input::Input;
 use super::pcapng::Pcapng;
-use super::record::Damage;
+use super::record::{Damage, Next};
 use crate::frame::Frame;
 
 /// A capture file (or stream): pcap or pcapng, plain, gzip or zstd, recognised by content.
@@ -61,18 +61,50 @@ impl CaptureFile {
     /// If the file is damaged.
     #[inline]
     pub fn read<B>(&mut self, mut each: impl FnMut(&Frame<'_>) -> ControlFlow<B>) -> Result<Option<B>, Error> {
-        let read = match &mut self.format {
-            Format::Classic(classic) => classic.read(&mut self.input, &mut each),
-            Format::Pcapng(pcapng) => pcapng.read(&mut self.input, &mut each),
-        };
-        let what = match (read, self.input.fault()) {
-            (Ok(Some(why)), _) => return Ok(Some(why)),
-            (Ok(None), None) => return Ok(None),
-            (Ok(None) | Err(Damage::Ends(_)), Some(fault)) => fault.to_string(),
-            (Err(damage), _) => damage.to_string(),
-        };
-        Err(Error::Damaged { offset: self.input.offset(), what })
+        loop {
+            let window = self.input.window();
+            let mut rest = window;
+            let halt = loop {
+                // One place for both formats, so that what is done with a frame is compiled into the loop.
+                let next = match &mut self.format {
+                    Format::Classic(classic) => classic.next(rest),
+                    Format::Pcapng(pcapng) => pcapng.next(rest),
+                };
+                rest = match next {
+                    Ok(Next::Frame(frame, behind)) => match each(&frame) {
+                        ControlFlow::Continue(()) => behind,
+                        ControlFlow::Break(why) => break Halt::BrokenOff(why),
+                    },
+                    Ok(Next::Other(behind)) => behind,
+                    Ok(Next::Wanted(len, inside)) => break Halt::Wanted(len, inside),
+                    Err(damage) => break Halt::Damage(damage),
+                };
+            };
+            let read = window.len() - rest.len();
+            self.input.consume(read);
+            let damage = match halt {
+                Halt::BrokenOff(why) => return Ok(Some(why)),
+                Halt::Damage(damage) => damage.to_string(),
+                Halt::Wanted(len, inside) => {
+                    let there = self.input.peek(len).len();
+                    match self.input.fault() {
+                        _ if there == len => continue,
+                        None if there == 0 => return Ok(None),
+                        None => Damage::Ends(inside).to_string(),
+                        Some(fault) => fault.to_string(),
+                    }
+                }
+            };
+            return Err(Error::Damaged { offset: self.input.offset(), what: damage });
+        }
     }
+}
+
+/// Why the walk through a window ended.
+enum Halt<B> {
+    BrokenOff(B),
+    Wanted(usize, &'static str),
+    Damage(Damage),
 }
 
 impl Error {

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 use super::file::{CaptureFile, Error};
 use super::source::Source;
 use crate::frame::Frame;
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 
 /// Above so many files, those whose turn has not come are closed again. Those that overlap are open together.
 const OPEN_AT_ONCE: usize = 64;
@@ -80,10 +80,12 @@ impl History {
                 continue;
             }
             let Some(file) = self.files[at].as_mut() else { continue };
-            // Its turn lasts until another file's next frame comes first.
-            let other = self.waiting.peek().map(|Reverse((time, rank, _))| (*time, *rank));
+            // Its turn lasts until another file's next frame comes first; at the same time the lower rank does.
+            let last = self.waiting.peek().map_or(Timestamp(i128::MAX), |Reverse((time, other, _))| {
+                if *other < rank { *time - Span(1) } else { *time }
+            });
             let turn = file.read(|frame| {
-                if other.is_some_and(|other| other < (frame.time, rank)) {
+                if frame.time > last {
                     return ControlFlow::Break(Turn::Over(frame.time));
                 }
                 match each(at, frame) {

@@ -57,11 +57,6 @@ impl Input {
         &self.buffer[self.start..self.end.min(self.start + len)]
     }
 
-    /// The bytes that the last [`Input::peek`] looked at: `len` of them, `skip` further on.
-    pub(super) fn peeked(&self, skip: usize, len: usize) -> &[u8] {
-        &self.buffer[self.start + skip..self.start + skip + len]
-    }
-
     /// Moves forward by at most what the last peek showed.
     pub(super) fn consume(&mut self, len: usize) {
         let len = len.min(self.end - self.start);

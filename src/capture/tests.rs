@@ -1,6 +1,7 @@
 //! Properties of the walkers over capture files, with pcap-file as second opinion.
 
 use std::io::{self, Cursor, Read, Write};
+use std::ops::ControlFlow;
 
 use pcap_file::pcap::PcapReader;
 use pcap_file::pcapng::{Block, PcapNgReader};
@@ -14,6 +15,9 @@ use crate::time::SECOND;
 /// What matters of a frame: time in nanoseconds, link type, original length, bytes.
 type Seen = (i128, u32, u32, Vec<u8>);
 
+/// Every frame, please.
+const NEVER: ControlFlow<()> = ControlFlow::Continue(());
+
 /// The frames of a file, and how it ended.
 fn walk(reader: impl Read + Send + 'static) -> (Vec<Seen>, Result<(), Error>) {
     let mut file = match CaptureFile::new(reader) {
@@ -21,16 +25,11 @@ fn walk(reader: impl Read + Send + 'static) -> (Vec<Seen>, Result<(), Error>) {
         Err(error) => return (vec![], Err(error)),
     };
     let mut seen = Vec::new();
-    loop {
-        match file.advance() {
-            Ok(true) => {
-                let frame = file.frame().unwrap();
-                seen.push((frame.time.0, frame.link.0, frame.original_len, frame.data.to_vec()));
-            }
-            Ok(false) => return (seen, Ok(())),
-            Err(error) => return (seen, Err(error)),
-        }
-    }
+    let ended = file.read(|frame| {
+        seen.push((frame.time.0, frame.link.0, frame.original_len, frame.data.to_vec()));
+        NEVER
+    });
+    (seen, ended.map(|broken_off| assert!(broken_off.is_none())))
 }
 
 fn walk_bytes(bytes: &[u8]) -> (Vec<Seen>, Result<(), Error>) {
@@ -325,10 +324,10 @@ proptest! {
         });
         let mut history = History::open(sources.collect());
         let mut seen = Vec::new();
-        while history.advance() {
-            let (source, frame) = history.frame().unwrap();
+        history.read(|source, frame| {
             seen.push((source, frame.time.0, frame.data.to_vec()));
-        }
+            NEVER
+        });
         let want = frames.iter().map(|((stamp, data, _), file)| (*file, i128::from(*stamp) * 1000, data.clone()));
         prop_assert_eq!(seen, want.collect::<Vec<_>>());
         prop_assert!(history.problems().is_empty());
@@ -340,10 +339,14 @@ fn after_an_error_there_are_no_more_frames() {
     let (mut bytes, _) = classic(false, false, &[(5, vec![1, 2, 3], 0), (6, vec![4], 0)]);
     bytes.pop();
     let mut file = CaptureFile::new(Cursor::new(bytes)).unwrap();
-    assert!(file.advance().unwrap());
-    for _ in 0..3 {
-        assert!(matches!(file.advance(), Err(Error::Damaged { offset: 43, .. })));
-        assert!(file.frame().is_none());
+    for frames in [1, 0, 0] {
+        let mut seen = 0;
+        let ended = file.read(|_| {
+            seen += 1;
+            NEVER
+        });
+        assert!(matches!(ended, Err(Error::Damaged { offset: 43, .. })));
+        assert_eq!(seen, frames);
     }
 }
 

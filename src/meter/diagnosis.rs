@@ -27,12 +27,17 @@ pub(super) struct Cuts {
 
 impl Cuts {
     /// A packet in scope of which `len` bytes of Ethernet payload were captured, and not all.
+    #[inline(always)]
     pub(super) fn record(&mut self, len: usize, rule: u16) {
         if len == usize::from(rule) {
             self.at_rule += 1;
         } else {
-            *self.elsewhere.entry(len).or_default() += 1;
+            self.record_elsewhere(len);
         }
+    }
+
+    fn record_elsewhere(&mut self, len: usize) {
+        *self.elsewhere.entry(len).or_default() += 1;
     }
 
     /// A packet that was cut before its addresses end.

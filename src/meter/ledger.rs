@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use super::index::{Index, Limits};
 use super::scope::Scope;
 use crate::packet::Flow;
-use crate::time::{Bucket, Timestamp};
+use crate::time::{Bucket, SECOND, Timestamp};
 use crate::traffic::{Counts, Delta, DeltaRow, Directory, End, Seen};
 
 /// What is kept of a pair besides who it is.
@@ -43,9 +43,13 @@ pub(super) struct Ledger {
 #[derive(Clone, Copy)]
 struct Latest {
     start: Timestamp,
-    end: Timestamp,
+    /// In nanoseconds.
+    len: u64,
     bucket: Bucket,
 }
+
+/// The place of no row.
+pub(super) const NO_ROW: u32 = u32::MAX;
 
 impl Ledger {
     pub(super) fn new(limits: Limits, scope: Scope, both_ends: bool) -> Self {
@@ -57,7 +61,7 @@ impl Ledger {
             delta: Delta::default(),
             aside: HashMap::new(),
             told: (0, 0),
-            latest: Latest { start: Timestamp(0), end: Timestamp(0), bucket: Timestamp(0).bucket() },
+            latest: Latest::at(Timestamp(0)),
         }
     }
 
@@ -84,20 +88,34 @@ impl Ledger {
         pairs
     }
 
-    /// Counts a packet of a pair. `row` is where the pair's row was last time.
-    #[inline]
-    pub(super) fn count(&mut self, pair: u32, row: &mut u32, len: u32, time: Timestamp) {
-        let row = self.row(pair, row, time);
-        row.counts.bytes += u64::from(len);
-        row.counts.packets += 1;
-        row.seen.merge(Seen::at(time));
+    /// Counts a packet of a pair, if the pair's row for its time stands where it stood last time.
+    #[inline(always)]
+    pub(super) fn count_at(&mut self, pair: u32, row: u32, len: u32, time: Timestamp) -> bool {
+        self.row_at(pair, row, time).map(|row| add(row, len, time)).is_some()
     }
 
-    /// Notes that a packet counted at `time` under `pair` has been seen with its copy.
-    #[inline]
-    pub(super) fn copied(&mut self, pair: u32, row: &mut u32, time: Timestamp) {
-        self.row(pair, row, time).counts.copies += 1;
+    /// Counts a packet of a pair wherever its row is: says where.
+    pub(super) fn count(&mut self, pair: u32, len: u32, time: Timestamp) -> u32 {
+        let at = self.find_row(pair, time);
+        add(&mut self.delta.rows[at as usize], len, time);
+        at
+    }
+
+    /// Notes that a packet counted at `time` under `pair` has been seen with its copy. The pair's row may stand where it
+    /// stood last time.
+    #[inline(always)]
+    pub(super) fn copied(&mut self, pair: u32, row: u32, time: Timestamp) {
+        match self.row_at(pair, row, time) {
+            Some(row) => row.counts.copies += 1,
+            None => self.copied_elsewhere(pair, time),
+        }
         self.pairs[pair as usize].paired = true;
+    }
+
+    #[cold]
+    fn copied_elsewhere(&mut self, pair: u32, time: Timestamp) {
+        let at = self.find_row(pair, time);
+        self.delta.rows[at as usize].counts.copies += 1;
     }
 
     pub(super) fn pair_mut(&mut self, pair: u32) -> &mut Pair {
@@ -138,19 +156,20 @@ impl Ledger {
         self.aside.clear();
     }
 
-    #[inline]
-    fn row(&mut self, pair: u32, row: &mut u32, time: Timestamp) -> &mut DeltaRow {
-        let bucket = self.bucket(time);
-        let is_there = self.delta.rows.get(*row as usize).is_some_and(|row| row.pair == pair && row.bucket == bucket);
-        if !is_there {
-            *row = self.find_row(pair, bucket, time);
-        }
-        &mut self.delta.rows[*row as usize]
+    /// The row that stands there, if it is the pair's for that time.
+    #[inline(always)]
+    fn row_at(&mut self, pair: u32, row: u32, time: Timestamp) -> Option<&mut DeltaRow> {
+        let start = self.latest.bucket(time)?.start;
+        // One that starts here and was widened holds this time, too.
+        self.delta.rows.get_mut(row as usize).filter(|row| row.pair == pair && row.bucket.start == start)
     }
 
-    /// The place of the pair's row for a bucket, which it gets if it has none.
-    #[cold]
-    fn find_row(&mut self, pair: u32, bucket: Bucket, time: Timestamp) -> u32 {
+    /// The place of the pair's row for a time, which it gets if it has none.
+    fn find_row(&mut self, pair: u32, time: Timestamp) -> u32 {
+        let bucket = self.latest.bucket(time).unwrap_or_else(|| {
+            self.latest = Latest::at(time);
+            self.latest.bucket
+        });
         let entry = &mut self.pairs[pair as usize];
         if let Some(current) = self.delta.rows.get(entry.row as usize).filter(|row| row.pair == pair) {
             if current.bucket == bucket {
@@ -166,14 +185,25 @@ impl Ledger {
         self.delta.rows.push(DeltaRow { pair, bucket, counts: Counts::default(), seen: Seen::at(time) });
         entry.row
     }
+}
 
-    #[inline]
-    fn bucket(&mut self, time: Timestamp) -> Bucket {
-        if time < self.latest.start || time >= self.latest.end {
-            let bucket = time.bucket();
-            let (start, end) = (Timestamp::new(bucket.start, 0), Timestamp::new(bucket.end(), 0));
-            self.latest = Latest { start, end, bucket };
-        }
-        self.latest.bucket
+#[inline(always)]
+fn add(row: &mut DeltaRow, len: u32, time: Timestamp) {
+    row.counts.bytes += u64::from(len);
+    row.seen.note(time);
+    row.counts.packets += 1;
+}
+
+impl Latest {
+    fn at(time: Timestamp) -> Self {
+        let bucket = time.bucket();
+        Latest { start: Timestamp::new(bucket.start, 0), len: u64::from(bucket.seconds) * SECOND as u64, bucket }
+    }
+
+    /// The bucket, if it is that of this time. What lies beyond the years that buckets reach finds none.
+    #[inline(always)]
+    fn bucket(&self, time: Timestamp) -> Option<Bucket> {
+        let since = u64::try_from(time.0 - self.start.0).ok()?;
+        (since < self.len).then_some(self.bucket)
     }
 }

@@ -3,6 +3,7 @@
 //! The meter reads no clock, opens nothing and takes no lock: the same frames give the same numbers, always. Time comes
 //! in with the frames.
 
+mod clock;
 mod diagnosis;
 mod fingerprint;
 mod flows;
@@ -15,14 +16,15 @@ pub use diagnosis::{Apart, Diagnosis, Warning};
 pub use index::Limits;
 pub use scope::{Cidr, Scope};
 
+use clock::{Clock, Step};
 use diagnosis::Cuts;
 use fingerprint::Fingerprint;
 use flows::{Flows, Kind, Known};
 use ledger::Ledger;
 use pairing::{NO_PAIR, Place, Table};
 
-use crate::frame::Frame;
-use crate::packet::{Mac, Packet};
+use crate::frame::{Frame, LinkType};
+use crate::packet::{Flow, Mac, Packet};
 use crate::parse::{self, Reject};
 use crate::time::{Span, Timestamp};
 use crate::traffic::{Delta, Directory, Outcome, Outcomes};
@@ -130,14 +132,12 @@ struct Count {
     waiting: Table,
     ledger: Ledger,
     stats: Stats,
-    /// The latest time seen, of frames or told.
-    latest: Timestamp,
+    /// Frames with packets, by the kind of their flow.
+    frames: [u64; Kind::COUNT],
+    clock: Clock,
     cuts: Cuts,
     shadow: Shadow,
 }
-
-/// Before any frame: earlier than any capture can say, and far enough from the end of the numbers to subtract.
-const LONG_AGO: Timestamp = Timestamp(i128::MIN / 2);
 
 /// Pairs that a one-sided rule should not bring, looked for among a sample of the keys.
 struct Shadow {
@@ -154,7 +154,8 @@ impl Meter {
             waiting: Table::new(settings.window),
             ledger: Ledger::new(settings.limits, settings.scope.clone(), settings.both_ends),
             stats: Stats::default(),
-            latest: LONG_AGO,
+            frames: [0; Kind::COUNT],
+            clock: Clock::new(settings.window),
             cuts: Cuts::default(),
             shadow: Shadow { frames: 0, pairs: 0 },
             settings,
@@ -163,61 +164,55 @@ impl Meter {
     }
 
     /// Takes one frame in.
-    #[inline]
+    #[inline(always)]
     pub fn frame(&mut self, frame: &Frame<'_>) -> Outcome {
-        let count = &mut self.count;
-        count.advance(frame.time);
-        if count.stats.last_frame.is_none_or(|last| frame.time > last) {
-            count.stats.last_frame = Some(frame.time);
+        let step = self.count.clock.frame(frame.time);
+        let behind = self.count.advance(step);
+        match parse::plain_ipv4(frame) {
+            Some(packet) => self.packet(&packet, frame.time, behind),
+            // Part by part: handed over as a whole, every frame would have to stand in memory.
+            None => self.any_frame(frame.time, frame.link, frame.original_len, frame.data, behind),
         }
-        let outcome = match parse::packet(frame) {
-            Ok(packet) => match self.flows.find(&packet.flow) {
-                Some(known) => count.known(&packet, known, frame.time),
-                None => self.new_flow(&packet, frame.time),
-            },
-            Err(reject) => count.reject(reject),
-        };
-        self.count.stats.outcomes.record(outcome);
-        outcome
     }
 
-    /// The slow way: what holds for all packets of a flow is found out once.
-    #[cold]
-    fn new_flow(&mut self, packet: &Packet<'_>, time: Timestamp) -> Outcome {
-        let count = &mut self.count;
-        let macs = packet.flow.macs();
-        let own = macs.is_some_and(|(src, dst)| [src, dst].map(Some).contains(&count.settings.observer));
-        let kind = match () {
-            () if !count.ledger.in_scope(&packet.flow) => Kind::OutOfScope,
-            () if packet.flow.to_group() => Kind::Group,
-            () if own => Kind::Own,
-            () => Kind::Unicast,
-        };
-        let teed = macs.is_some() && !own && !packet.flow.to_group();
-        let mut known = Known::new(packet.flow, kind, teed);
-        let outcome = count.known(packet, &mut known, time);
-        // A copy tells nothing of its pair.
-        if outcome != Outcome::Copy {
-            self.flows.insert(known);
+    /// Any frame: apart from those that nearly all are, whose way is all the shorter for it.
+    #[inline(never)]
+    fn any_frame(&mut self, time: Timestamp, link: LinkType, original_len: u32, data: &[u8], behind: u64) -> Outcome {
+        match parse::packet(&Frame { time, link, original_len, data }) {
+            Ok(packet) => self.packet(&packet, time, behind),
+            Err(reject) => self.count.reject(reject),
         }
-        outcome
+    }
+
+    #[inline(always)]
+    fn packet(&mut self, packet: &Packet<'_>, time: Timestamp, behind: u64) -> Outcome {
+        let known = match self.flows.find(&packet.flow) {
+            Some(known) => known,
+            None => {
+                // Word by word, for the same reason.
+                let [a, b, c, d, e, f] = packet.flow.words();
+                self.flows.insert(self.count.meet((a, b), (c, d), (e, f)))
+            }
+        };
+        self.count.known(packet, known, time, behind)
     }
 
     /// Tells the meter what time it is, when no frame has. Packets whose window has passed become singles.
     pub fn advance(&mut self, time: Timestamp) {
-        self.count.advance(time);
+        let step = self.count.clock.tell(time);
+        self.count.advance(step);
     }
 
     /// Whether a packet of this time would be forgotten at once, as its window has passed already.
     pub fn is_past(&self, time: Timestamp) -> bool {
-        self.count.latest.0 - time.0 > self.count.settings.window.0
+        self.count.clock.is_past(time)
     }
 
     /// Takes `time` for the latest from here on: the clock that stamps the packets was set back. Those that wait for
     /// their copies are given up.
     pub fn clock_set_back(&mut self, time: Timestamp) {
         self.count.give_up();
-        self.count.latest = time;
+        self.count.clock.set(time);
     }
 
     /// Changes the observer's own MAC: a device may come back with another.
@@ -250,9 +245,15 @@ impl Meter {
 
     /// What has been seen, singles up to the latest time included.
     pub fn stats(&mut self) -> Stats {
-        let Count { waiting, ledger, stats, latest, .. } = &mut self.count;
-        waiting.sweep_all(*latest, &mut |pair| single(ledger, stats, pair));
-        Stats { overflows: waiting.overflows(), ..*stats }
+        let Count { waiting, ledger, stats, clock, frames, .. } = &mut self.count;
+        waiting.sweep_all(clock.now(), &mut |pair| single(ledger, stats, pair));
+        Stats {
+            unicast: frames[Kind::Unicast as usize] + frames[Kind::UnicastTeed as usize],
+            teed: frames[Kind::OutOfScopeTeed as usize] + frames[Kind::UnicastTeed as usize],
+            overflows: waiting.overflows(),
+            last_frame: clock.last_frame(),
+            ..*stats
+        }
     }
 
     /// What the copies say about the capture: what was missed, and whether the settings fit it.
@@ -265,15 +266,35 @@ impl Meter {
 }
 
 impl Count {
-    #[inline]
-    fn advance(&mut self, time: Timestamp) {
-        if time > self.latest {
-            if time.0 - self.latest.0 > self.settings.window.0 {
-                // Whatever waits has waited too long now. This also keeps 64 bits of time enough.
+    /// Says how far behind the latest time this one is, in nanoseconds.
+    #[inline(always)]
+    fn advance(&mut self, step: Step) -> u64 {
+        match step {
+            Step::Behind(nanos) => nanos,
+            Step::Leap => {
                 self.give_up();
+                0
             }
-            self.latest = time;
         }
+    }
+
+    /// The slow way: what holds for all packets of a flow is found out once.
+    #[cold]
+    #[inline(never)]
+    fn meet(&self, link: (u64, u64), src: (u64, u64), dst: (u64, u64)) -> Known {
+        let flow = Flow::from_words([link.0, link.1, src.0, src.1, dst.0, dst.1]);
+        let macs = flow.macs();
+        let own = macs.is_some_and(|(src, dst)| [src, dst].map(Some).contains(&self.settings.observer));
+        let teed = macs.is_some() && !own && !flow.to_group();
+        let kind = match self.ledger.in_scope(&flow) {
+            false if teed => Kind::OutOfScopeTeed,
+            false => Kind::OutOfScope,
+            true if flow.to_group() => Kind::Group,
+            true if own => Kind::Own,
+            true if teed => Kind::UnicastTeed,
+            true => Kind::Unicast,
+        };
+        Known::new(flow, kind)
     }
 
     #[cold]
@@ -287,88 +308,103 @@ impl Count {
         if let Reject::CutShort { captured_len, ipv6 } = reject {
             self.cuts.before_addresses(captured_len, ipv6);
         }
-        reject.outcome()
+        self.ended(reject.outcome())
     }
 
     /// Takes a packet of a flow whose kind is known.
-    #[inline]
-    fn known(&mut self, packet: &Packet<'_>, known: &mut Known, time: Timestamp) -> Outcome {
-        self.stats.teed += u64::from(known.teed);
-        if known.kind == Kind::OutOfScope {
-            return Outcome::OutOfScope;
+    #[inline(always)]
+    fn known(&mut self, packet: &Packet<'_>, known: &mut Known, time: Timestamp, behind: u64) -> Outcome {
+        self.frames[known.kind as usize] += 1;
+        if !known.kind.is_in_scope() {
+            return self.ended(Outcome::OutOfScope);
         }
         if packet.is_cut() {
             self.cuts.record(packet.captured_len, self.settings.tee_bytes);
         }
-        let wait = match self.sighting(packet, known, time) {
-            Sighting::Copy => return Outcome::Copy,
-            Sighting::First(wait) => wait,
-        };
-        if !known.has_pair() {
-            // Only a packet that counts may name new ends.
-            let (pair, second) = self.ledger.open(&packet.flow);
-            known.set_pair(pair, second);
+        if self.settings.tee == Tee::None || known.kind == Kind::Own {
+            return self.count(packet, known, time);
         }
-        self.ledger.count(known.pair, &mut known.row, packet.len, time);
-        if let Some(second) = known.second {
-            let mut anywhere = u32::MAX;
-            self.ledger.count(second.pair(), &mut anywhere, packet.len, time);
+        let rule_len = usize::from(self.settings.tee_bytes).saturating_sub(packet.tag_bytes);
+        let mut fingerprint = self.fingerprint.of(packet.bytes.get(..rule_len).unwrap_or(packet.bytes));
+        if known.kind == Kind::Group {
+            fingerprint ^= GROUPS;
+        } else if self.settings.tee == Tee::One {
+            self.look_in_shadow(fingerprint, behind);
+            return self.count(packet, known, time);
+        }
+        let now = self.clock.now();
+        let Count { waiting, ledger, stats, .. } = self;
+        waiting.tidy(now, &mut |pair| single(ledger, stats, pair));
+        let place = waiting.look(fingerprint, (now, behind));
+        if let Place::Within(at) = place {
+            if known.kind != Kind::Group {
+                let (pair, counted_at) = waiting.take(at, now);
+                // The row is good for this pair only, which is that of the flow nearly always.
+                ledger.copied(pair, known.row, counted_at);
+                stats.pairs += 1;
+            }
+            return self.ended(Outcome::Copy);
+        }
+        let outcome = self.count(packet, known, time);
+        let pair = if known.kind == Kind::Group { NO_PAIR } else { known.pair };
+        let Count { waiting, ledger, stats, .. } = self;
+        waiting.put(place, fingerprint, (now, behind), pair, &mut |pair| single(ledger, stats, pair));
+        outcome
+    }
+
+    /// Counts a packet.
+    #[inline(always)]
+    fn count(&mut self, packet: &Packet<'_>, known: &mut Known, time: Timestamp) -> Outcome {
+        if !self.ledger.count_at(known.pair, known.row, packet.len, time) {
+            self.find_and_count(known, packet.len, time);
         }
         self.stats.bytes += u64::from(packet.len);
         if packet.captured_len > usize::from(self.settings.tee_bytes) && known.kind != Kind::Group {
             self.ledger.pair_mut(known.pair).whole = true;
         }
-        if let Some((place, fingerprint)) = wait {
-            let pair = if known.kind == Kind::Group { NO_PAIR } else { known.pair };
-            let Count { waiting, ledger, stats, latest, .. } = self;
-            waiting.put(place, fingerprint, time, *latest, pair, &mut |pair| single(ledger, stats, pair));
-        }
-        Outcome::Counted
+        self.ended(Outcome::Counted)
     }
 
-    /// Whether the packet is a copy of one that was counted; if not, where it has to wait for its own.
-    #[inline]
-    fn sighting(&mut self, packet: &Packet<'_>, known: &mut Known, time: Timestamp) -> Sighting {
-        let kind = known.kind;
-        self.stats.unicast += u64::from(kind == Kind::Unicast);
-        if self.settings.tee == Tee::None || kind == Kind::Own {
-            return Sighting::First(None);
+    #[inline(always)]
+    fn ended(&mut self, outcome: Outcome) -> Outcome {
+        self.stats.outcomes.record(outcome);
+        outcome
+    }
+
+    /// Counts a packet whose pair or row is not known.
+    #[cold]
+    #[inline(never)]
+    fn find_and_count(&mut self, known: &mut Known, len: u32, time: Timestamp) {
+        if known.pair == NO_PAIR {
+            // Only a packet that counts may name new ends.
+            let (pair, second) = self.ledger.open(&known.flow);
+            (known.pair, known.second) = (pair, second.unwrap_or(NO_PAIR));
         }
-        let rule_len = usize::from(self.settings.tee_bytes).saturating_sub(packet.tag_bytes);
-        let mut fingerprint = self.fingerprint.of(&packet.bytes[..packet.bytes.len().min(rule_len)]);
-        if kind == Kind::Group {
-            fingerprint ^= GROUPS;
-        } else if self.settings.tee == Tee::One && !self.shadow.is_sampled(fingerprint) {
-            return Sighting::First(None);
-        }
-        let Count { waiting, ledger, stats, latest, .. } = self;
-        waiting.tidy(*latest, &mut |pair| single(ledger, stats, pair));
-        let place = waiting.look(fingerprint, time, *latest);
-        match (place, kind) {
-            (Place::Within(_), Kind::Group) => Sighting::Copy,
-            (_, Kind::Group) => Sighting::First(Some((place, fingerprint))),
-            _ if self.settings.tee == Tee::One => {
-                self.shadow.look(waiting, place, fingerprint, time, *latest);
-                Sighting::First(None)
-            }
-            (Place::Within(at), _) => {
-                let (pair, counted_at) = waiting.take(at, *latest);
-                let mut anywhere = u32::MAX;
-                let row = if pair == known.pair { &mut known.row } else { &mut anywhere };
-                ledger.copied(pair, row, counted_at);
-                stats.pairs += 1;
-                Sighting::Copy
-            }
-            _ => Sighting::First(Some((place, fingerprint))),
+        let row = self.ledger.count(known.pair, len, time);
+        if known.second == NO_PAIR {
+            known.row = row;
+        } else {
+            self.ledger.count(known.second, len, time);
         }
     }
-}
 
-/// What a look for the packet's copy found.
-enum Sighting {
-    Copy,
-    /// Where it waits, if it does, and under which fingerprint.
-    First(Option<(Place, u64)>),
+    /// Looks for a copy that a one-sided rule should not bring, if the packet is in the sample.
+    fn look_in_shadow(&mut self, fingerprint: u64, behind: u64) {
+        if !(fingerprint >> 1).is_multiple_of(SHADOW_SHARE) {
+            return;
+        }
+        let when = (self.clock.now(), behind);
+        self.shadow.frames += 1;
+        // Nobody is told of those that leave.
+        self.waiting.tidy(when.0, &mut |_| ());
+        match self.waiting.look(fingerprint, when) {
+            Place::Within(at) => {
+                self.waiting.take(at, when.0);
+                self.shadow.pairs += 1;
+            }
+            place => self.waiting.put(place, fingerprint, when, NO_PAIR, &mut |_| ()),
+        }
+    }
 }
 
 /// Keeps the fingerprints of packets to groups apart from those of unicast; the low bit stays as it is.
@@ -378,23 +414,6 @@ fn single(ledger: &mut Ledger, stats: &mut Stats, pair: u32) {
     if pair != NO_PAIR {
         ledger.pair_mut(pair).singles += 1;
         stats.singles += 1;
-    }
-}
-
-impl Shadow {
-    fn is_sampled(&self, fingerprint: u64) -> bool {
-        (fingerprint >> 1).is_multiple_of(SHADOW_SHARE)
-    }
-
-    fn look(&mut self, waiting: &mut Table, place: Place, fingerprint: u64, time: Timestamp, now: Timestamp) {
-        self.frames += 1;
-        match place {
-            Place::Within(at) => {
-                waiting.take(at, now);
-                self.pairs += 1;
-            }
-            place => waiting.put(place, fingerprint, time, now, NO_PAIR, &mut |_| ()),
-        }
     }
 }
 

@@ -4,15 +4,17 @@
 //! Packets enter and leave it all the time; those whose window has passed are swept out a few slots at a time, so that
 //! no packet ever pays for a whole pass.
 
+use std::ops::Range;
+
 use crate::time::{Span, Timestamp};
 
-/// The first and the largest size. The table is at most three quarters full, so that at its largest it holds the
-/// million unpaired packets it promises and half a million more that have expired and are not swept yet.
+/// The first and the largest size. The table is at most three quarters full, so that at its largest there is room for
+/// the million unpaired packets it promises and half a million more before the next full pass.
 const MIN_SLOTS: usize = 1 << 10;
 const MAX_SLOTS: usize = 1 << 21;
 
-/// Slots looked at for every packet: a full pass per million packets at the largest size.
-const SWEEP_STEP: usize = 2;
+/// After so many packets as many slots are swept: they share what the step costs, and it is over quickly.
+const SWEEP_STEP: usize = 64;
 
 /// The pair of a packet that waits for no pair's sake.
 pub(super) const NO_PAIR: u32 = u32::MAX;
@@ -46,7 +48,13 @@ pub(super) enum Place {
 pub(super) struct Table {
     slots: Vec<Slot>,
     used: usize,
+    /// So many are too many.
+    full: usize,
+    /// Where the next step of sweeping begins, and how many packets come before it.
     sweep_at: usize,
+    sweep_after: usize,
+    /// Packets since the last pass over the whole table.
+    since_pass: usize,
     /// In nanoseconds.
     window: u64,
     overflows: u64,
@@ -56,7 +64,16 @@ impl Table {
     /// A table whose packets wait for `window`.
     pub(super) fn new(window: Span) -> Self {
         let window = u64::try_from(window.0).unwrap_or(u64::MAX);
-        Table { slots: vec![Slot::default(); MIN_SLOTS], used: 0, sweep_at: 0, window, overflows: 0 }
+        Table {
+            slots: vec![Slot::default(); MIN_SLOTS],
+            used: 0,
+            full: full(MIN_SLOTS),
+            sweep_at: 0,
+            sweep_after: SWEEP_STEP,
+            since_pass: 0,
+            window,
+            overflows: 0,
+        }
     }
 
     /// Packets that could not be remembered because the table was full.
@@ -70,31 +87,31 @@ impl Table {
             self.slots.iter().filter(|slot| slot.fingerprint != 0).for_each(|slot| expired(slot.pair));
             // Small again: what follows a pause may be little.
             self.slots = vec![Slot::default(); MIN_SLOTS];
+            self.full = full(MIN_SLOTS);
             self.used = 0;
         }
     }
 
-    /// Makes room for one more, if there is any, and takes a step to take out what has waited too long. To be called
-    /// before each look.
-    #[inline]
+    /// Takes a step to take out what has waited too long, every so often. To be called before each look.
+    #[inline(always)]
     pub(super) fn tidy(&mut self, now: Timestamp, expired: &mut impl FnMut(u32)) {
-        self.sweep(now, SWEEP_STEP, expired);
-        if self.used >= self.slots.len() / 4 * 3 {
-            self.grow(now, expired);
+        self.sweep_after -= 1;
+        if self.sweep_after == 0 {
+            self.step(now, expired);
         }
     }
 
-    /// Looks for the packet that waits under this fingerprint, and whether it does so within the window of `time`,
-    /// earlier or later.
-    #[inline]
-    pub(super) fn look(&self, fingerprint: u64, time: Timestamp, now: Timestamp) -> Place {
+    /// Looks for the packet that waits under this fingerprint, and whether it does so within the window of a time,
+    /// earlier or later, that is so much `behind` now.
+    #[inline(always)]
+    pub(super) fn look(&self, fingerprint: u64, (now, behind): (Timestamp, u64)) -> Place {
         let mut at = self.home(fingerprint);
         loop {
-            let slot = self.slots[at];
+            let slot = &self.slots[at];
             match { slot.fingerprint } {
                 0 => return Place::Free(at),
                 found if found == fingerprint => {
-                    let (age, behind) = (self.age(slot, now), u64::try_from(now.0 - time.0).unwrap_or(u64::MAX));
+                    let age = self.age(slot, now);
                     let within = age <= self.window && age.abs_diff(behind) <= self.window;
                     return if within { Place::Within(at) } else { Place::Outside(at) };
                 }
@@ -104,50 +121,60 @@ impl Table {
     }
 
     /// Takes the packet out that waits there: its pair and its time.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(&mut self, at: usize, now: Timestamp) -> (u32, Timestamp) {
         let slot = self.slots[at];
         self.remove_at(at);
-        (slot.pair, now - Span(i128::from(self.age(slot, now))))
+        (slot.pair, now - Span(self.age(&slot, now).into()))
     }
 
     /// Lets a packet wait in the place that was found for it. One that waits under the same fingerprint leaves: only
     /// the last one read is remembered.
-    #[inline]
+    #[inline(always)]
     pub(super) fn put(
         &mut self,
         place: Place,
         fingerprint: u64,
-        time: Timestamp,
-        now: Timestamp,
+        (now, behind): (Timestamp, u64),
         pair: u32,
         expired: &mut impl FnMut(u32),
     ) {
+        let slot = Slot { fingerprint, time: (now.0 as u64).wrapping_sub(behind), pair };
         let at = match place {
             Place::Within(at) | Place::Outside(at) => {
                 expired(self.slots[at].pair);
                 at
             }
+            Place::Free(_) if self.used >= self.full => return self.put_in_full(slot, now, expired),
             Place::Free(at) => {
-                if self.used >= self.slots.len() / 4 * 3 {
-                    self.overflows += 1;
-                    return;
-                }
                 self.used += 1;
                 at
             }
         };
-        self.slots[at] = Slot { fingerprint, time: time.0 as u64, pair };
-        if now.0 - time.0 > i128::from(self.window) {
+        self.slots[at] = slot;
+        if behind > self.window {
             // Its window has passed before it came.
             expired(pair);
             self.remove_at(at);
+        } else if self.used >= self.full {
+            self.make_room(now, expired);
+        }
+    }
+
+    #[cold]
+    fn put_in_full(&mut self, slot: Slot, now: Timestamp, expired: &mut impl FnMut(u32)) {
+        self.make_room(now, expired);
+        if self.used >= self.full {
+            self.overflows += 1;
+        } else {
+            self.place(slot);
         }
     }
 
     /// Takes out all that waited longer than the window.
     pub(super) fn sweep_all(&mut self, now: Timestamp, expired: &mut impl FnMut(u32)) {
-        self.sweep(now, self.slots.len(), expired);
+        self.sweep(0..self.slots.len(), now, expired);
+        self.since_pass = 0;
     }
 
     /// How many packets wait for a pair's sake.
@@ -156,7 +183,7 @@ impl Table {
     }
 
     /// How long it has waited, in nanoseconds.
-    fn age(&self, slot: Slot, now: Timestamp) -> u64 {
+    fn age(&self, slot: &Slot, now: Timestamp) -> u64 {
         (now.0 as u64).wrapping_sub(slot.time)
     }
 
@@ -199,32 +226,37 @@ impl Table {
         self.used -= 1;
     }
 
-    #[inline]
-    fn sweep(&mut self, now: Timestamp, steps: usize, expired: &mut impl FnMut(u32)) {
-        for _ in 0..steps {
-            self.sweep_at &= self.slots.len() - 1;
-            // Removing may bring another slot here.
-            loop {
-                let slot = self.slots[self.sweep_at];
-                if slot.fingerprint == 0 || self.age(slot, now) <= self.window {
-                    break;
-                }
-                expired(slot.pair);
-                self.remove_at(self.sweep_at);
-            }
-            self.sweep_at += 1;
+    #[cold]
+    fn step(&mut self, now: Timestamp, expired: &mut impl FnMut(u32)) {
+        let start = self.sweep_at & (self.slots.len() - 1);
+        self.sweep_at = start + SWEEP_STEP;
+        self.sweep(start..self.sweep_at, now, expired);
+        self.sweep_after = SWEEP_STEP;
+        self.since_pass += SWEEP_STEP;
+    }
+
+    fn sweep(&mut self, slots: Range<usize>, now: Timestamp, expired: &mut impl FnMut(u32)) {
+        let (now, window) = (now.0 as u64, self.window);
+        let has_expired = |slot: &Slot| slot.fingerprint != 0 && now.wrapping_sub(slot.time) > window;
+        let mut at = slots.start;
+        while let Some(found) = self.slots[at..slots.end].iter().position(has_expired) {
+            at += found;
+            expired(self.slots[at].pair);
+            // This may bring another one here, which is looked at next.
+            self.remove_at(at);
         }
     }
 
-    /// Makes room, if there is any.
+    /// Makes room, if there is any: takes out what has waited too long, and doubles the table if that was not much.
     #[cold]
-    fn grow(&mut self, now: Timestamp, expired: &mut impl FnMut(u32)) {
-        if self.slots.len() == MAX_SLOTS {
-            return;
-        }
-        self.sweep_all(now, expired);
-        if self.used >= self.slots.len() / 8 * 3 {
-            self.double();
+    fn make_room(&mut self, now: Timestamp, expired: &mut impl FnMut(u32)) {
+        if self.slots.len() < MAX_SLOTS {
+            self.sweep_all(now, expired);
+            if self.used >= self.full / 2 {
+                self.double();
+            }
+        } else if self.since_pass >= MAX_SLOTS / 8 {
+            self.sweep_all(now, expired);
         }
     }
 
@@ -235,6 +267,7 @@ impl Table {
         let old = self.slots.len();
         let gap = self.slots.iter().position(|slot| slot.fingerprint == 0).unwrap_or(0);
         self.slots.resize(2 * old, Slot::default());
+        self.full = full(2 * old);
         self.used = 0;
         for at in (gap..old).chain(0..gap) {
             let slot = std::mem::take(&mut self.slots[at]);
@@ -243,6 +276,11 @@ impl Table {
             }
         }
     }
+}
+
+/// When a table of so many slots is full: at three quarters, chains are still short.
+fn full(slots: usize) -> usize {
+    slots / 4 * 3
 }
 
 #[cfg(test)]
@@ -256,12 +294,16 @@ mod tests {
         Timestamp(T.0 + nanos)
     }
 
+    fn look(table: &Table, fingerprint: u64, time: Timestamp, now: Timestamp) -> Place {
+        table.look(fingerprint, (now, (now.0 - time.0) as u64))
+    }
+
     /// Lets a packet wait, and says which pairs left for it.
     fn put(table: &mut Table, fingerprint: u64, time: Timestamp, now: Timestamp, pair: u32) -> Vec<u32> {
         let mut expired = vec![];
         table.tidy(now, &mut |pair| expired.push(pair));
-        let place = table.look(fingerprint, time, now);
-        table.put(place, fingerprint, time, now, pair, &mut |pair| expired.push(pair));
+        let place = look(table, fingerprint, time, now);
+        table.put(place, fingerprint, (now, (now.0 - time.0) as u64), pair, &mut |pair| expired.push(pair));
         expired
     }
 
@@ -270,7 +312,7 @@ mod tests {
         let mut table = Table::new(WINDOW);
         let now = later(WINDOW.0);
         assert!(put(&mut table, 9, now, now, 1).is_empty());
-        let within = |time, now| matches!(table.look(9, time, now), Place::Within(_));
+        let within = |time, now| matches!(look(&table, 9, time, now), Place::Within(_));
         assert!(within(T, now) && !within(later(-1), now));
         assert!(within(later(2 * WINDOW.0), later(2 * WINDOW.0)));
         assert!(!within(later(2 * WINDOW.0 + 1), later(2 * WINDOW.0 + 1)));
@@ -281,7 +323,7 @@ mod tests {
         let mut table = Table::new(WINDOW);
         put(&mut table, 9, T, T, 1);
         let now = later(WINDOW.0 + 1);
-        assert!(matches!(table.look(9, later(1), now), Place::Outside(_)));
+        assert!(matches!(look(&table, 9, later(1), now), Place::Outside(_)));
         let mut singles = vec![];
         table.sweep_all(now, &mut |pair| singles.push(pair));
         assert_eq!((singles, table.pending()), (vec![1], 0));
@@ -294,7 +336,7 @@ mod tests {
         let mut table = Table::new(WINDOW);
         put(&mut table, 9, T, T, 1);
         assert_eq!(put(&mut table, 9, later(1), later(1), 2), [1]);
-        let Place::Within(at) = table.look(9, later(2), later(2)) else { panic!() };
+        let Place::Within(at) = look(&table, 9, later(2), later(2)) else { panic!() };
         assert_eq!(table.take(at, later(2)), (2, later(1)));
         assert_eq!(table.pending(), 0);
     }
@@ -308,7 +350,7 @@ mod tests {
         }
         assert_eq!((table.overflows(), table.pending()), (0, 1_048_576));
         for i in 0..1_048_576 {
-            let Place::Within(at) = table.look(fingerprint(i), T, T) else { panic!("{i}") };
+            let Place::Within(at) = look(&table, fingerprint(i), T, T) else { panic!("{i}") };
             assert_eq!({ table.slots[at].pair }, i as u32);
         }
         for i in 1_048_576..2_000_000 {
@@ -316,5 +358,21 @@ mod tests {
         }
         assert!(table.overflows() > 0 && table.slots.len() == MAX_SLOTS);
         assert_eq!(table.pending() + table.overflows() as usize, 2_000_000);
+    }
+
+    #[test]
+    fn those_that_waited_too_long_take_no_room_from_a_million() {
+        let mut table = Table::new(WINDOW);
+        let fingerprint = |i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut expired = 0;
+        for i in 0..1_500_000 {
+            put(&mut table, fingerprint(i), T, T, 0);
+        }
+        let now = later(WINDOW.0 + 1);
+        for i in 1_500_000..1_500_000 + 1_048_576 {
+            expired += put(&mut table, fingerprint(i), now, now, 1).len();
+        }
+        table.sweep_all(now, &mut |_| expired += 1);
+        assert_eq!((expired, table.pending(), table.overflows()), (1_500_000, 1_048_576, 0));
     }
 }

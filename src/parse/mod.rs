@@ -40,57 +40,71 @@ impl Reject {
 }
 
 /// Finds the IP packet in a frame.
-#[inline]
 pub fn packet<'a>(frame: &Frame<'a>) -> Result<Packet<'a>, Reject> {
-    match plain(frame) {
-        Some(packet) => Ok(packet),
-        None => any(frame),
-    }
+    plain_ipv4(frame).or_else(|| plain_ipv6(frame)).map_or_else(|| any(frame), Ok)
 }
 
-/// What nearly every frame is: Ethernet without tags, a whole IP header in order, its length stated. None if it is
-/// something else; [`any`] tells what.
-#[inline]
-fn plain<'a>(frame: &Frame<'a>) -> Option<Packet<'a>> {
-    let (link, captured) = frame.data.split_first_chunk::<14>()?;
-    let (macs, last) = (link.first_chunk::<8>()?, link.last_chunk::<8>()?);
-    let (dst_mac, last) = (u64::from_be_bytes(*macs) >> 16, u64::from_be_bytes(*last));
-    let macs = Some((last >> 16, dst_mac));
-    let mut to_group = dst_mac >> 40 & 1 == 1;
-    let (flow, len) = match (frame.link, last as u16) {
-        (LinkType::ETHERNET, 0x0800) => {
-            let header = captured.first_chunk::<20>()?;
-            let (len, header_len) = (u16::from_be_bytes([header[2], header[3]]), u16::from(header[0] & 15) * 4);
-            if header[0] >> 4 != 4 || header_len < 20 || len < header_len {
-                return None;
-            }
-            let addresses = u64::from_be_bytes(*header.last_chunk()?);
-            let (src, dst) = ((addresses >> 32) as u32, addresses as u32);
-            to_group |= dst >> 28 == 0xe || dst == u32::MAX;
-            (Flow::ipv4(src, dst, macs, to_group), u32::from(len))
-        }
-        (LinkType::ETHERNET, 0x86dd) => {
-            let header = captured.first_chunk::<40>()?;
-            let len = u16::from_be_bytes([header[4], header[5]]);
-            if header[0] >> 4 != 6 || len == 0 {
-                return None;
-            }
-            let (src, dst) = (header[8..].first_chunk()?, header.last_chunk()?);
-            let (src, dst) = (u128::from_be_bytes(*src), u128::from_be_bytes(*dst));
-            to_group |= dst >> 120 == 0xff;
-            (Flow::ipv6(src, dst, macs, to_group), 40 + u32::from(len))
-        }
-        _ => return None,
-    };
-    let bytes = &captured[..captured.len().min(len as usize)];
-    Some(Packet { flow, len, tag_bytes: 0, captured_len: captured.len(), bytes })
+/// The short way for what nearly every frame is: Ethernet without tags, from one node to another, with a whole IPv4
+/// header without options that states its length. None if it is something else; [`packet`] tells what.
+#[inline(always)]
+pub fn plain_ipv4<'a>(frame: &Frame<'a>) -> Option<Packet<'a>> {
+    let (head, macs) = ethernet::<34>(frame, [0x08, 0x00])?;
+    let len = u16::from_be_bytes([head[16], head[17]]);
+    if head[14] != 0x45 || len < 20 || head[30] >= FIRST_IPV4_GROUP {
+        return None;
+    }
+    Some(plain(frame, [macs.0, macs.1, word(head, 26)?, 0, 0, 0], len.into()))
+}
+
+/// The same for IPv6.
+#[inline(always)]
+fn plain_ipv6<'a>(frame: &Frame<'a>) -> Option<Packet<'a>> {
+    let (head, macs) = ethernet::<54>(frame, [0x86, 0xdd])?;
+    let len = u16::from_be_bytes([head[18], head[19]]);
+    if head[14] >> 4 != 6 || len == 0 || head[38] == IPV6_GROUP {
+        return None;
+    }
+    let [src, dst] = [22, 38].map(|at| Some((word(head, at)?, word(head, at + 8)?)));
+    let (src, dst) = (src?, dst?);
+    Some(plain(frame, [macs.0, macs.1, src.0, src.1, dst.0, dst.1], 40 + u32::from(len)))
+}
+
+/// The first byte of the first IPv4 address that is no single host's, and of every IPv6 group.
+const FIRST_IPV4_GROUP: u8 = 224;
+const IPV6_GROUP: u8 = 0xff;
+
+/// Looks for an Ethernet frame of this type to one node: its first bytes, and its words of a flow.
+#[inline(always)]
+fn ethernet<'a, const LEN: usize>(frame: &Frame<'a>, ether_type: [u8; 2]) -> Option<(&'a [u8; LEN], (u64, u64))> {
+    let head = frame.data.first_chunk()?;
+    let (dst_mac, src_mac_and_type) = (word(head, 0)? << 16, word(head, 6)?);
+    let is_group = head[0] & 1 == 1;
+    if frame.link != LinkType::ETHERNET || src_mac_and_type >> 48 != u16::from_le_bytes(ether_type).into() || is_group {
+        return None;
+    }
+    Some((head, (src_mac_and_type, dst_mac)))
+}
+
+/// Eight bytes, the first one lowest: as a flow has them.
+#[inline(always)]
+fn word<const LEN: usize>(head: &[u8; LEN], at: usize) -> Option<u64> {
+    head.get(at..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
+}
+
+#[inline(always)]
+fn plain<'a>(frame: &Frame<'a>, flow: [u64; 6], len: u32) -> Packet<'a> {
+    let captured = frame.data.get(14..).unwrap_or_default();
+    let bytes = captured.get(..len as usize).unwrap_or(captured);
+    Packet { flow: Flow::from_words(flow), len, tag_bytes: 0, captured_len: captured.len(), bytes }
 }
 
 /// Any frame whatever.
 fn any<'a>(frame: &Frame<'a>) -> Result<Packet<'a>, Reject> {
     let link = link::open(frame.link, frame.data)?;
-    let header = ip::read(&link, frame)?;
     let captured = &frame.data[link.ip_offset..];
+    // Where the header leaves its length open, the rest of the frame may tell it.
+    let rest = (frame.original_len as usize).saturating_sub(link.ip_offset);
+    let header = ip::read(&link, captured, rest)?;
     let bytes = match header.len_field_is_zero {
         true => captured,
         false => &captured[..captured.len().min(header.len as usize)],

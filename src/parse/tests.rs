@@ -133,8 +133,18 @@ proptest! {
             bytes[at] ^= 1_u8 << bit;
         }
         let frame = self::frame(LinkType::ETHERNET, &bytes);
-        if let Some(packet) = super::plain(&frame) {
+        for packet in [super::plain_ipv4(&frame), super::plain_ipv6(&frame)].into_iter().flatten() {
             prop_assert_eq!(Ok(packet), super::any(&frame));
+        }
+    }
+
+    #[test]
+    fn usual_frames_take_the_short_way(frame in whole()) {
+        let packet = open(LinkType::ETHERNET, &frame.bytes).unwrap();
+        let is_reserved = packet.flow.dst().is_ipv4() && frame.ip()[16] >= 240;
+        if frame.tags == 0 && !packet.flow.to_group() && !is_reserved {
+            let frame = self::frame(LinkType::ETHERNET, &frame.bytes);
+            prop_assert_eq!(super::plain_ipv4(&frame).or_else(|| super::plain_ipv6(&frame)), Some(packet));
         }
     }
 
