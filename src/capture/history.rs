@@ -81,9 +81,13 @@ impl History {
             }
             let Some(file) = self.files[at].as_mut() else { continue };
             // Its turn lasts until another file's next frame comes first; at the same time the lower rank does.
-            let last = self.waiting.peek().map_or(Timestamp(i128::MAX), |Reverse((time, other, _))| {
-                if *other < rank { *time - Span(1) } else { *time }
-            });
+            let last =
+                self.waiting.peek().map_or(
+                    Timestamp(i128::MAX),
+                    |Reverse((time, other, _))| {
+                        if *other < rank { *time - Span(1) } else { *time }
+                    },
+                );
             let turn = file.read(|frame| {
                 if frame.time > last {
                     return ControlFlow::Break(Turn::Over(frame.time));

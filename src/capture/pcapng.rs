@@ -110,7 +110,7 @@ impl Pcapng {
             SIMPLE_PACKET => 4,
             _ => 0,
         };
-        if len < MIN_BLOCK_LEN + fixed || len % 4 != 0 || len > MAX_BLOCK_LEN {
+        if len < MIN_BLOCK_LEN + fixed || !len.is_multiple_of(4) || len > MAX_BLOCK_LEN {
             return Err(Damage::BlockLen(stated_len));
         }
         let Some((block, rest)) = window.split_at_checked(len) else {

@@ -108,15 +108,16 @@ impl Table {
         let mut at = self.home(fingerprint);
         loop {
             let slot = &self.slots[at];
-            match { slot.fingerprint } {
-                0 => return Place::Free(at),
-                found if found == fingerprint => {
-                    let age = self.age(slot, now);
-                    let within = age <= self.window && age.abs_diff(behind) <= self.window;
-                    return if within { Place::Within(at) } else { Place::Outside(at) };
-                }
-                _ => at = self.after(at),
+            let found = slot.fingerprint;
+            if found == 0 {
+                return Place::Free(at);
             }
+            if found == fingerprint {
+                let age = self.age(slot, now);
+                let within = age <= self.window && age.abs_diff(behind) <= self.window;
+                return if within { Place::Within(at) } else { Place::Outside(at) };
+            }
+            at = self.after(at);
         }
     }
 

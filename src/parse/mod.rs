@@ -78,8 +78,8 @@ const IPV6_GROUP: u8 = 0xff;
 fn ethernet<'a, const LEN: usize>(frame: &Frame<'a>, ether_type: [u8; 2]) -> Option<(&'a [u8; LEN], (u64, u64))> {
     let head = frame.data.first_chunk()?;
     let (dst_mac, src_mac_and_type) = (word(head, 0)? << 16, word(head, 6)?);
-    let is_group = head[0] & 1 == 1;
-    if frame.link != LinkType::ETHERNET || src_mac_and_type >> 48 != u16::from_le_bytes(ether_type).into() || is_group {
+    let (ether_type, is_group) = (u64::from(u16::from_le_bytes(ether_type)), head[0] & 1 == 1);
+    if frame.link != LinkType::ETHERNET || src_mac_and_type >> 48 != ether_type || is_group {
         return None;
     }
     Some((head, (src_mac_and_type, dst_mac)))
