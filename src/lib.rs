@@ -29,8 +29,10 @@
 //! The nouns first, which know only each other: [`time`], [`frame`], [`packet`], [`traffic`], [`zone`]. Then the core: [`parse`],
 //! [`meter`], [`report`], [`zerotier`]. Then the edges, which know those and never each other: [`capture`], [`store`],
 //! [`web`]. [`metrics`] has every Prometheus name. [`commands`] alone know everything; [`cli`] says what they can do.
+//! [`allocator`] is set up before any of it.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod allocator;
 pub mod capture;
 pub mod cli;
 pub mod commands;

@@ -9,7 +9,7 @@ const NOUNS: &[&str] = &["frame", "packet", "time", "traffic"];
 
 /// Every module with the modules it may name. Nouns know each other, the core knows nouns, edges know both and never
 /// each other; only commands know everything.
-const MAY_KNOW: [(&str, &[&str]); 17] = [
+const MAY_KNOW: [(&str, &[&str]); 18] = [
     ("time", &[]),
     ("frame", &["time"]),
     ("packet", &[]),
@@ -31,22 +31,28 @@ const MAY_KNOW: [(&str, &[&str]); 17] = [
             "zerotier", "zone",
         ],
     ),
+    ("allocator", &[]),
     ("main", &[]),
     ("lib", &[]),
 ];
 
 /// Where a crate may be named.
-const AT_HOME: [(&str, &[&str]); 13] = [
+const AT_HOME: [(&str, &[&str]); 18] = [
+    ("twox_hash", &["store"]),
+    ("tempfile", &["store", "commands"]),
+    ("sha2", &["commands"]),
+    ("serde_json", &["report", "zerotier", "commands"]),
     ("etherparse", &["parse"]),
     ("ipnet", &["meter"]),
     ("hashbrown", &["meter", "report"]),
+    ("libc", &["allocator"]),
     ("pcap", &["capture"]),
     ("flate2", &["capture"]),
     ("zstd", &["capture"]),
     ("rusqlite", &["store"]),
     ("prometheus", &["metrics"]),
     ("hyper", &["web"]),
-    ("socket2", &["web"]),
+    ("socket2", &["capture", "web"]),
     ("clap", &["cli"]),
     ("chrono", &["time", "zone"]),
     ("landlock", &["commands"]),
@@ -82,7 +88,7 @@ fn sources() -> Vec<Source> {
             let first = path.strip_prefix(&root).unwrap().components().next().unwrap();
             let module = first.as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned();
             let text = fs::read_to_string(&path).unwrap();
-            let program = text.split("#[cfg(test)]\nmod").next().unwrap();
+            let program = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
             let lines = program.lines().filter(|line| !line.trim_start().starts_with("//"));
             Source { module, code: lines.map(|line| format!("{line}\n")).collect(), path }
         })
@@ -144,9 +150,10 @@ fn the_clock_is_asked_by_commands_alone() {
 
 #[test]
 fn unsafe_code_is_where_it_is_argued_for() {
+    let argued = ["capture/filter.rs", "allocator.rs"];
     for Source { path, code, .. } in sources() {
         let is_unsafe = code.contains("unsafe {") || code.contains("unsafe extern") || code.contains("unsafe fn");
-        assert!(!is_unsafe || path.ends_with("capture/filter.rs"), "{} has unsafe code", path.display());
+        assert!(!is_unsafe || argued.iter().any(|home| path.ends_with(home)), "{} has unsafe code", path.display());
     }
 }
 

@@ -110,7 +110,7 @@ fn what_is_forgotten_moves_no_other_counter() {
     serve.stop();
     // One that had a counter and one that had none.
     let forgot = run(ztmon().args(["db", "forget", "--addr", "10.0.0.2", "--addr", "10.0.0.9", "--db"]).arg(&db));
-    assert!(forgot.stdout.contains("forgot 2 addresses"), "{forgot:?}");
+    assert!(forgot.stdout.contains("forgot 2 address(es)"), "{forgot:?}");
     let empty = dir.path().join("empty.pcap");
     Capture::default().write(&empty);
     let serve = Setup::new(&db).source(&empty, "max").args(["--metrics-max-addresses", "6"]).start();

@@ -4,28 +4,18 @@
 
 mod support;
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
 use support::numbers::{Metrics, Total, replay, report};
 use support::pcap::{Capture, Packet, SECOND};
+use support::prometheus::{Prometheus, is_there};
 use support::serve::Setup;
-use support::{KillOnDrop, OBSERVER, eventually, real, run, skip, ztmon};
-use tempfile::{TempDir, tempdir};
+use support::{OBSERVER, eventually, real, run, ztmon};
+use tempfile::tempdir;
 
 const NOTHING: Total = Total { sent_bytes: 0, received_bytes: 0, sent_packets: 0, received_packets: 0 };
-
-/// Whether a program of the package is there.
-fn is_there(program: &str) -> bool {
-    let there = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
-    if !there {
-        skip(&format!("{program} is not installed (Debian: prometheus)"));
-    }
-    there
-}
 
 /// That promtool finds nothing to say.
 fn assert_clean(metrics: &Metrics) {
@@ -71,75 +61,6 @@ fn promtool_has_nothing_to_say_about_two_networks() {
     serve.stop();
 }
 
-/// A Prometheus that scrapes one address every second.
-struct Prometheus {
-    _child: KillOnDrop,
-    _dir: TempDir,
-    address: SocketAddr,
-}
-
-impl Prometheus {
-    fn scraping(target: SocketAddr) -> Prometheus {
-        let dir = tempdir().unwrap();
-        let config = format!(
-            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
-             scrape_configs: [{{job_name: ztmon, static_configs: [{{targets: ['{target}']}}]}}]\n"
-        );
-        std::fs::write(dir.path().join("prometheus.yml"), config).unwrap();
-        // Another may take the port before Prometheus does: then it ends at once, and gets another one.
-        for _ in 0..5 {
-            let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-            let log = std::fs::File::create(dir.path().join("log")).unwrap();
-            let mut command = Command::new("prometheus");
-            command.arg(format!("--config.file={}", dir.path().join("prometheus.yml").display()));
-            command.arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()));
-            command.arg(format!("--web.listen-address={address}"));
-            let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-            let mut child = KillOnDrop(child);
-            let ready = eventually("Prometheus to be ready", || match child.0.try_wait().unwrap() {
-                Some(_) => Some(false),
-                None => get(address, "/-/ready").is_ok_and(|answer| answer.starts_with("HTTP/1.0 200")).then_some(true),
-            });
-            if ready {
-                return Prometheus { _child: child, _dir: dir, address };
-            }
-        }
-        panic!("{}", std::fs::read_to_string(dir.path().join("log")).unwrap());
-    }
-
-    /// The results of an instant query.
-    fn query(&self, query: &str) -> Vec<Value> {
-        let escaped: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        let answer = get(self.address, &format!("/api/v1/query?query={escaped}")).unwrap();
-        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-        let mut body: Value = serde_json::from_str(body).unwrap();
-        assert_eq!(body["status"], "success", "{query}: {body}");
-        serde_json::from_value(body["data"]["result"].take()).unwrap()
-    }
-
-    /// The one value that a query gives, if it gives any yet.
-    fn number(&self, query: &str) -> Option<f64> {
-        match &*self.query(query) {
-            [] => None,
-            [one] => Some(one["value"][1].as_str().unwrap().parse().unwrap()),
-            more => panic!("{query}: {more:?}"),
-        }
-    }
-
-    fn wait_for(&self, query: &str, value: f64) {
-        eventually(&format!("{query} to be {value}"), || (self.number(query) == Some(value)).then_some(()));
-    }
-}
-
-/// HTTP/1.0, so that the answer is not in chunks.
-fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(address)?;
-    write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
-}
-
 /// So many packets of 1000 bytes from a client to another, and every fifth beyond the network, with their copies.
 /// `batch` makes them unlike any others.
 fn packets(batch: u32, packets: u32) -> Capture {
@@ -181,14 +102,6 @@ fn prometheus_sums_up_to_the_truth() {
         assert_eq!(prometheus.number(&query), Some(total.received_bytes as f64), "{query}");
     }
     serve.stop();
-}
-
-/// The values of a series that were scraped in the last minutes, and when.
-fn scraped(prometheus: &Prometheus, series: &str) -> Vec<(f64, f64)> {
-    let results = prometheus.query(&format!("{series}[10m]"));
-    assert_eq!(results.len(), 1, "{results:?}");
-    let values = results[0]["values"].as_array().unwrap().iter();
-    values.map(|pair| (pair[0].as_f64().unwrap(), pair[1].as_str().unwrap().parse().unwrap())).collect()
 }
 
 #[test]
@@ -234,11 +147,11 @@ fn an_increase_is_what_was_captured_whatever_else_happens() {
     let serve = Setup::new(&db).source(&none, "max").listen(address).start();
     let so_far = prometheus.number("vector(time())").unwrap();
     eventually("three scrapes more", || {
-        (scraped(&prometheus, series).iter().filter(|(time, _)| *time > so_far).count() >= 3).then_some(())
+        (prometheus.scraped(series, "10m").iter().filter(|(time, _)| *time > so_far).count() >= 3).then_some(())
     });
     serve.stop();
 
-    let values = scraped(&prometheus, series);
+    let values = prometheus.scraped(series, "10m");
     let (first, last) = (values[0], values[values.len() - 1]);
     assert!(values.iter().all(|(_, value)| [after_first, after_second].contains(value)), "{values:?}");
     assert!(values.windows(2).all(|pair| pair[0].1 <= pair[1].1), "{values:?}");

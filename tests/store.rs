@@ -96,7 +96,7 @@ fn forgetting_needs_to_know_whom() {
     let refused = ztmon(&["db", "forget", "--db", text(&db)]).nothing();
     assert!(refused.contains("--addr") && refused.contains("--last-seen-before"), "{refused}");
     let dry = ztmon(&["db", "forget", "--db", text(&db), "--less-than", "1TB", "--dry-run"]).ok();
-    assert!(dry.contains("would forget 12 addresses"), "{dry}");
+    assert!(dry.contains("would forget 12 address(es)"), "{dry}");
     assert_eq!(fs::read(&db).unwrap(), before);
 }
 
@@ -122,7 +122,7 @@ fn what_is_forgotten_is_other_in_reports() {
         "UTC",
     ])
     .ok();
-    assert!(said.contains("forgot 2 addresses"), "{said}");
+    assert!(said.contains("forgot 2 address(es)"), "{said}");
     let after = report(&db, &[]);
     assert_eq!(sums(&after), sums(&before));
     assert!(before.contains("\n100.64.5.11,") && !after.contains("\n100.64.5."), "{after}");

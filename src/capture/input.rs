@@ -77,7 +77,7 @@ impl Input {
         self.start = 0;
         while self.end < len && !self.ended {
             if self.end == self.buffer.len() {
-                self.buffer.resize(self.buffer.len() * 2, 0);
+                self.buffer.resize(len.min(self.buffer.len() * 2), 0);
             }
             match self.reader.read(&mut self.buffer[self.end..]) {
                 Ok(0) => self.ended = true,
@@ -153,16 +153,18 @@ impl<R: Read> Read for Gzip<R> {
 /// Zstd frames, one after another.
 ///
 /// The library's own reader hands a small frame to a shortcut that yields nothing at all when the checksum behind it is
-/// wrong. Here the decoder is fed no more than it asks for, a block at a time, and gives each before the next.
+/// wrong, and a call that ends in damage yields nothing. Here the decoder is fed a block at a time, and gives each before
+/// it sees anything of the next.
 struct Zstd<R> {
     reader: BufReader<R>,
     decoder: Decoder<'static>,
-    /// How many bytes it asks for; 0 between frames.
+    /// How many bytes it asks for, mostly with the header of the block that comes after; 0 between frames.
     wants: usize,
 }
 
 /// What a frame's header needs at least.
 const FRAME_START: usize = 5;
+const BLOCK_HEADER: usize = 3;
 
 impl<R: Read> Zstd<R> {
     fn new(reader: R) -> io::Result<Self> {
@@ -180,9 +182,10 @@ impl<R: Read> Read for Zstd<R> {
             }
             if self.wants == 0 {
                 self.decoder.reinit()?;
-                self.wants = FRAME_START;
+                self.wants = FRAME_START + BLOCK_HEADER;
             }
-            let mut input = InBuffer::around(&bytes[..bytes.len().min(self.wants)]);
+            let step = if self.wants > BLOCK_HEADER { self.wants - BLOCK_HEADER } else { self.wants };
+            let mut input = InBuffer::around(&bytes[..bytes.len().min(step)]);
             let mut output = OutBuffer::around(&mut *out);
             self.wants = self
                 .decoder

@@ -1,7 +1,11 @@
 //! Frames from a device, through libpcap.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use pcap::{Active, Capture, Device, Error};
 
@@ -13,10 +17,14 @@ use crate::time::Timestamp;
 const BUFFER_BYTES: i32 = 64 << 20;
 
 /// How long the kernel may gather frames before it hands over a batch, in milliseconds.
-pub const BATCH_MILLIS: i32 = 50;
+const BATCH_MILLIS: i32 = 50;
 
 /// Frames taken in one go before the caller gets a word in.
 const BATCH_FRAMES: usize = 4096;
+
+/// The one instruction of a socket filter that lets nothing pass: return 0 bytes.
+#[cfg(target_os = "linux")]
+const RETURN_NOTHING: socket2::SockFilter = socket2::SockFilter::new(6, 0, 0, 0);
 
 /// What begins the names of ZeroTier's devices: Linux and FreeBSD, Windows, macOS.
 #[cfg(not(target_os = "macos"))]
@@ -60,9 +68,9 @@ pub fn device_mac(name: &str) -> Option<Mac> {
 
 /// The number that the system gave the device (Linux). A device that went away and came back has another, and a capture
 /// on the old one stays silent without an error.
-fn index(name: &str) -> Option<u32> {
-    let text = std::fs::read_to_string(Path::new("/sys/class/net").join(name).join("ifindex")).ok()?;
-    text.trim().parse().ok()
+fn index(name: &str) -> io::Result<u32> {
+    let text = std::fs::read_to_string(Path::new("/sys/class/net").join(name).join("ifindex"))?;
+    text.trim().parse().map_err(io::Error::other)
 }
 
 /// Whether a device is up; also where the system does not say (other than Linux).
@@ -73,11 +81,38 @@ fn is_up(name: &str) -> bool {
     flags.is_none_or(|flags| flags & IFF_UP != 0)
 }
 
+/// The devices that are being captured, by their numbers. A device that is renamed keeps its number: its frames must not
+/// be counted under both names while the capture under the old one comes to its end.
+static CAPTURED: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+fn captured() -> MutexGuard<'static, BTreeSet<u32>> {
+    CAPTURED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A device that nobody else captures; it is free again when this is dropped.
+struct Claim(u32);
+
+impl Claim {
+    fn new(index: u32) -> Result<Self, Error> {
+        match captured().insert(index) {
+            true => Ok(Claim(index)),
+            false => Err(Error::PcapError("it is captured under another name".to_owned())),
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        captured().remove(&self.0);
+    }
+}
+
 /// An open capture.
 pub struct Live {
     capture: Capture<Active>,
     device: String,
-    index: Option<u32>,
+    /// None where the system does not tell the number (other than Linux).
+    claim: Option<Claim>,
     link: LinkType,
     /// libpcap counts in 32 bits; these are the differences, summed up.
     statistics: Statistics,
@@ -92,6 +127,8 @@ impl Live {
     }
 
     fn with_buffer(device: &str, snaplen: i32, buffer_bytes: i32) -> Result<Self, Error> {
+        // The number comes first: that of a device which is replaced meanwhile is not the one that is captured.
+        let claim = index(device).ok().map(Claim::new).transpose()?;
         let capture = Capture::from_device(device)?
             .snaplen(snaplen)
             .promisc(false)
@@ -101,7 +138,7 @@ impl Live {
             .setnonblock()?;
         let link = LinkType(u32::try_from(capture.get_datalink().0).unwrap_or(u32::MAX));
         let statistics = Statistics::default();
-        Ok(Live { capture, device: device.to_owned(), index: index(device), link, statistics, last: (0, 0) })
+        Ok(Live { capture, device: device.to_owned(), claim, link, statistics, last: (0, 0) })
     }
 
     /// The link type of its frames.
@@ -116,7 +153,7 @@ impl Live {
 
     /// Gives `each` the frames that wait, a bounded number of them; says how many there were.
     ///
-    /// After an error there may be frames left: [`Live::drain`] gives them.
+    /// After an error there may be frames left: [`Live::finish`] gives them.
     pub fn read(&mut self, mut each: impl FnMut(&Frame<'_>)) -> Result<usize, Error> {
         let link = self.link;
         self.capture.dispatch(Some(BATCH_FRAMES), |packet| {
@@ -134,9 +171,19 @@ impl Live {
         })
     }
 
+    /// Takes in nothing more, and gives `each` what has arrived until now.
+    pub fn finish(&mut self, each: impl FnMut(&Frame<'_>)) {
+        // Frames that go on arriving would be received and never read. Where this fails, few are.
+        #[cfg(target_os = "linux")]
+        socket2::SockRef::from(&self.capture).attach_filter(&[RETURN_NOTHING]).ok();
+        // The kernel still gathers the last batch; it does so for a device that is gone, too.
+        std::thread::sleep(Duration::from_millis(2 * BATCH_MILLIS as u64));
+        self.drain(each);
+    }
+
     /// Gives `each` what is still queued, past the errors that a vanished device brings in between. Where frames come
     /// faster than they are taken in, it ends all the same.
-    pub fn drain(&mut self, mut each: impl FnMut(&Frame<'_>)) {
+    fn drain(&mut self, mut each: impl FnMut(&Frame<'_>)) {
         let (mut errors, mut batches) = (0, 0);
         while errors < 3 && batches < BUFFER_BYTES as usize / BATCH_FRAMES / 64 {
             batches += 1;
@@ -150,10 +197,13 @@ impl Live {
 
     /// Why no frames can come, though there was no error: the device was replaced, or it is down, which libpcap sits out.
     pub fn lost(&self) -> Option<&'static str> {
-        if index(&self.device) != self.index {
-            return Some("the device was replaced");
+        let captured = self.claim.as_ref().map(|claim| claim.0);
+        match index(&self.device) {
+            Ok(now) if captured != Some(now) => Some("the device was replaced"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && captured.is_some() => Some("the device is gone"),
+            // Not to be told for want of descriptors, say, is no news of the device.
+            _ => (!is_up(&self.device)).then_some("the device is down"),
         }
-        (!is_up(&self.device)).then_some("the device is down")
     }
 
     /// Packets received and dropped since the capture was opened.

@@ -350,6 +350,20 @@ fn after_an_error_there_are_no_more_frames() {
     }
 }
 
+/// The decoder asks for a block together with the next one's header.
+#[test]
+fn a_zstd_block_stands_before_a_broken_one() {
+    let (bytes, want) = classic(false, false, &[(5, vec![1, 2, 3], 0), (6, vec![4], 0)]);
+    // A frame with a window of 128 KiB, a raw block that is not the last, and one of the reserved type.
+    let raw = &(bytes.len() << 3).to_le_bytes()[..3];
+    let file = [&[0x28, 0xb5, 0x2f, 0xfd, 0, 0x38], raw, &bytes, &[6, 0, 0]].concat();
+    for step in [1, file.len()] {
+        let (seen, end) = walk(Dribble(Cursor::new(file.clone()), step));
+        assert_eq!(seen, want);
+        assert!(matches!(end, Err(Error::Damaged { offset, .. }) if offset == bytes.len() as u64), "{end:?}");
+    }
+}
+
 #[test]
 fn a_small_file_cannot_describe_any_number_of_interfaces() {
     let section =

@@ -23,7 +23,7 @@ fn check(db: Option<&Path>) -> anyhow::Result<Status> {
     let database = place::database(db);
     database.must_exist()?;
     Reader::open(&database.path)?.check()?;
-    print(&format!("{} is sound\n", database.path.display()));
+    print(&format!("{} is sound\n", database.path.display()))?;
     Ok(Status::Done)
 }
 
@@ -43,7 +43,7 @@ fn repair(db: Option<&Path>, output: Option<PathBuf>) -> anyhow::Result<Status> 
         output.display(),
         kept.join(", "),
         database.path.display()
-    ));
+    ))?;
     for lost in &lost {
         say(&format!("ztmon: lost: {lost}"));
     }
@@ -56,6 +56,8 @@ fn forget(args: &Forget) -> anyhow::Result<Status> {
     let ranges = Some(Scope::new(args.addr.clone())).filter(|_| !args.addr.is_empty());
     let database = place::database(args.db.as_deref());
     database.must_exist()?;
+    // An empty or older one is not to be made or changed for this.
+    drop(Reader::open(&database.path)?);
     let mut writer = Writer::open(&database.path).with_context(|| database.cannot_open())?;
     let Forgotten { addresses, sent_bytes, received_bytes } = writer.forget(
         |addr, totals| {
@@ -72,17 +74,22 @@ fn forget(args: &Forget) -> anyhow::Result<Status> {
         say(&format!("ztmon: {error:#}; they are forgotten, and the file is as large as before"));
     }
     print(&format!(
-        "{}: {} {} addresses, which sent {} and received {} bytes\n",
+        "{}: {} {} address(es), which sent {} and received {} bytes\n",
         database.path.display(),
         if args.dry_run { "would forget" } else { "forgot" },
         thousands(addresses),
         thousands(sent_bytes),
         thousands(received_bytes),
-    ));
+    ))?;
     Ok(Status::Done)
 }
 
 /// A reader that has gone away is no error.
-fn print(text: &str) {
-    io::stdout().write_all(text.as_bytes()).ok();
+fn print(text: &str) -> anyhow::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
 }

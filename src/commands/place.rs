@@ -69,22 +69,24 @@ fn zone(given: Option<&str>) -> anyhow::Result<Zone> {
     Zone::named(&name).map_err(anyhow::Error::msg).context("the system's time zone cannot be used: give --tz")
 }
 
-/// Reads `--since` and `--until`. The zone is looked up only where there is a date to read in it.
+/// Reads `--since` and `--until`.
 pub(super) fn bounds(
     since: Option<&str>,
     until: Option<&str>,
     tz: Option<&str>,
 ) -> anyhow::Result<(Option<Timestamp>, Option<Timestamp>)> {
+    Ok((time("--since", since, tz)?, time("--until", until, tz)?))
+}
+
+/// Reads the time that a flag was given. The zone is looked up only where there is a date to read in it.
+pub(super) fn time(flag: &str, text: Option<&str>, tz: Option<&str>) -> anyhow::Result<Option<Timestamp>> {
     let given = tz.map(|_| zone(tz)).transpose()?;
-    let read = |flag: &str, text: Option<&str>| -> anyhow::Result<Option<Timestamp>> {
-        let Some(text) = text else { return Ok(None) };
-        if let Some(time) = Zone::absolute(text) {
-            return Ok(Some(time));
-        }
-        let zone = given.map_or_else(|| zone(None), Ok)?;
-        zone.instant(text).map(Some).map_err(|error| anyhow::anyhow!("{flag} '{text}': {error}"))
-    };
-    Ok((read("--since", since)?, read("--until", until)?))
+    let Some(text) = text else { return Ok(None) };
+    if let Some(time) = Zone::absolute(text) {
+        return Ok(Some(time));
+    }
+    let zone = given.map_or_else(|| zone(None), Ok)?;
+    zone.instant(text).map(Some).map_err(|error| anyhow::anyhow!("{flag} '{text}': {error}"))
 }
 
 /// Lets this process have as many files open as it may: captures that overlap are read side by side.

@@ -26,29 +26,30 @@ impl Default for Limits {
     }
 }
 
-/// MACs remembered for one end. An address behind more of them is spoofed or broken.
+/// MACs told apart behind one end. An address behind more of them is spoofed or broken.
 const MACS_PER_END: u32 = 256;
 
-/// MACs are told apart until there are so many more endpoints than addresses may be, and so many more pairs.
-const SPARE_ENDPOINTS: usize = 1 << 16;
-const SPARE_PAIRS: usize = 1 << 19;
+/// Endpoints and pairs that differ from others by their MACs alone.
+const FURTHER_ENDPOINTS: usize = 1 << 16;
+const FURTHER_PAIRS: usize = 1 << 18;
 
 /// Finds the number of an endpoint or a pair, or gives it one. Who comes first is in, and stays in.
 pub(super) struct Index {
     limits: Limits,
     hasher: DefaultHashBuilder,
     directory: Directory,
-    /// Client addresses let in.
+    /// Client addresses let in, and pairs of ends.
     addresses: usize,
-    /// The first endpoint of every end, by the end.
+    counted_pairs: usize,
+    /// The first endpoint of every end.
     ends: HashTable<u32>,
-    /// All other endpoints: ends behind further MACs.
+    /// Further endpoints of known ends, behind other MACs.
     endpoints: HashTable<u32>,
     /// For every endpoint: the first one of its end, and for that one, how many there are.
     kin: Vec<Kin>,
-    /// The first pair of every two ends, by the ends: what the limit counts.
+    /// The first pair of every two ends.
     end_pairs: HashTable<u32>,
-    /// All other pairs: between further endpoints of the same ends, and those that the limit does not count.
+    /// Further pairs of the same ends.
     pairs: HashTable<u32>,
 }
 
@@ -65,6 +66,7 @@ impl Index {
             hasher: DefaultHashBuilder::default(),
             directory: Directory::default(),
             addresses: 0,
+            counted_pairs: 0,
             ends: HashTable::new(),
             endpoints: HashTable::new(),
             kin: Vec::new(),
@@ -95,95 +97,89 @@ impl Index {
 
     /// The number of an endpoint. Where MACs run into their limits it is the one without a MAC.
     pub(super) fn endpoint(&mut self, end: End, mac: Option<Mac>) -> u32 {
-        let Index { limits, hasher, directory, ends, endpoints, kin, .. } = self;
         let endpoint = Endpoint { end, mac };
-        let named = directory.endpoints();
-        let (by_end, by_both) = (hasher.hash_one(end), hasher.hash_one(endpoint));
-        let first = ends.find(by_end, |&number| named[number as usize].end == end).copied();
-        if let Some(first) = first.filter(|&first| named[first as usize] == endpoint) {
+        let first = self.first(end);
+        let Index { hasher, directory, ends, endpoints, kin, .. } = self;
+        let of = |directory: &Directory, number: &u32| directory.endpoint(*number);
+        let Some(first) = first else {
+            let number = directory.add_endpoint(endpoint);
+            ends.insert_unique(hasher.hash_one(end), number, |number| hasher.hash_one(of(directory, number).end));
+            kin.push(Kin { first: number, endpoints: 1 });
+            return number;
+        };
+        let hash = hasher.hash_one(endpoint);
+        if directory.endpoint(first) == endpoint {
             return first;
         }
-        if let Some(&number) = endpoints.find(by_both, |&number| named[number as usize] == endpoint) {
+        if let Some(&number) = endpoints.find(hash, |number| of(directory, number) == endpoint) {
             return number;
         }
-        let macs = first.map_or(0, |first| kin[first as usize].endpoints);
-        if mac.is_some() && (macs >= MACS_PER_END || named.len() >= limits.addresses + SPARE_ENDPOINTS) {
+        let behind = &mut kin[first as usize].endpoints;
+        if mac.is_some() && (*behind >= MACS_PER_END || endpoints.len() >= FURTHER_ENDPOINTS) {
             return self.endpoint(end, None);
         }
+        *behind += 1;
         let number = directory.add_endpoint(endpoint);
-        let named = directory.endpoints();
-        match first {
-            None => ends.insert_unique(by_end, number, |&number| hasher.hash_one(named[number as usize].end)),
-            Some(_) => endpoints.insert_unique(by_both, number, |&number| hasher.hash_one(named[number as usize])),
-        };
-        let first = first.unwrap_or(number);
+        endpoints.insert_unique(hash, number, |number| hasher.hash_one(of(directory, number)));
         kin.push(Kin { first, endpoints: 0 });
-        kin[first as usize].endpoints += 1;
         number
     }
 
     /// The number of a pair. Beyond the limit of pairs there are two: one for either end.
     pub(super) fn pair(&mut self, src: u32, dst: u32) -> (u32, Option<u32>) {
-        let first = self.first_pair(src, dst);
-        if first.is_some() || self.end_pairs.len() < self.limits.pairs || self.takes_no_place(src, dst) {
-            return (self.find_pair(src, dst, first), None);
+        if let Some(first) = self.first_pair(src, dst) {
+            return (self.pair_like(first, src, dst), None);
+        }
+        // What is `other` on both sides takes no place.
+        let counts = [src, dst].into_iter().any(|number| self.directory.endpoint(number).end != End::Other);
+        if !counts || self.counted_pairs < self.limits.pairs {
+            self.counted_pairs += usize::from(counts);
+            return (self.add_first_pair(src, dst), None);
         }
         let beyond = self.endpoint(End::Beyond, None);
-        (self.find_pair(src, beyond, None), Some(self.find_pair(beyond, dst, None)))
+        let mut half = |src, dst| match self.first_pair(src, dst) {
+            Some(first) => self.pair_like(first, src, dst),
+            None => self.add_first_pair(src, dst),
+        };
+        (half(src, beyond), Some(half(beyond, dst)))
     }
 
-    /// Finds the pair whose ends have this first one, or makes it. Where MACs have made too many pairs it is the one
-    /// without MACs.
-    fn find_pair(&mut self, src: u32, dst: u32, first: Option<u32>) -> u32 {
-        if let Some(first) = first.filter(|&first| self.directory.pairs()[first as usize] == (src, dst)) {
+    /// The pair between the ends of `first` behind the MACs of these endpoints. Where MACs have made too many it is
+    /// `first`, whose sums are those of the same ends.
+    fn pair_like(&mut self, first: u32, src: u32, dst: u32) -> u32 {
+        let Index { hasher, directory, pairs, .. } = self;
+        if directory.ends(first) == (src, dst) {
             return first;
         }
-        let by_both = self.hasher.hash_one((src, dst));
-        let known = self.directory.pairs();
-        if let Some(&number) = self.pairs.find(by_both, |&number| known[number as usize] == (src, dst)) {
+        let hash = hasher.hash_one((src, dst));
+        if let Some(&number) = pairs.find(hash, |&number| directory.ends(number) == (src, dst)) {
             return number;
         }
-        if known.len() >= self.limits.pairs + SPARE_PAIRS {
-            let plain = (self.without_mac(src), self.without_mac(dst));
-            if plain != (src, dst) {
-                return self.find_pair(plain.0, plain.1, first);
-            }
+        if pairs.len() >= FURTHER_PAIRS {
+            return first;
         }
-        let takes_place = first.is_none() && !self.takes_no_place(src, dst);
-        let Index { hasher, directory, kin, end_pairs, pairs, .. } = self;
         let number = directory.add_pair(src, dst);
-        let known = directory.pairs();
-        if takes_place {
-            let hash = |&number: &u32| hasher.hash_one(ends_of(kin, known[number as usize]));
-            end_pairs.insert_unique(hash(&number), number, hash);
-        } else {
-            pairs.insert_unique(by_both, number, |&number| hasher.hash_one(known[number as usize]));
-        }
+        pairs.insert_unique(hash, number, |&number| hasher.hash_one(directory.ends(number)));
         number
     }
 
-    /// Whether the pair is one that the limit does not count.
-    fn takes_no_place(&self, src: u32, dst: u32) -> bool {
-        let end = |number: u32| self.directory.endpoints()[number as usize].end;
-        let ends = (end(src), end(dst));
-        ends.0 == End::Beyond || ends.1 == End::Beyond || ends == (End::Other, End::Other)
-    }
-
-    fn without_mac(&mut self, endpoint: u32) -> u32 {
-        self.endpoint(self.directory.endpoints()[endpoint as usize].end, None)
+    fn add_first_pair(&mut self, src: u32, dst: u32) -> u32 {
+        let Index { hasher, directory, kin, end_pairs, .. } = self;
+        let number = directory.add_pair(src, dst);
+        let hash = |&number: &u32| hasher.hash_one(ends_of(kin, directory.ends(number)));
+        end_pairs.insert_unique(hash(&number), number, hash);
+        number
     }
 
     /// The first endpoint of an end.
     fn first(&self, end: End) -> Option<u32> {
-        let named = self.directory.endpoints();
-        self.ends.find(self.hasher.hash_one(end), |&number| named[number as usize].end == end).copied()
+        self.ends.find(self.hasher.hash_one(end), |&number| self.directory.endpoint(number).end == end).copied()
     }
 
-    /// The first pair between the ends of these two endpoints, if it takes a place.
+    /// The first pair between the ends of these two endpoints.
     fn first_pair(&self, src: u32, dst: u32) -> Option<u32> {
         let ends = ends_of(&self.kin, (src, dst));
-        let known = self.directory.pairs();
-        let same = |&number: &u32| ends_of(&self.kin, known[number as usize]) == ends;
+        let same = |&number: &u32| ends_of(&self.kin, self.directory.ends(number)) == ends;
         self.end_pairs.find(self.hasher.hash_one(ends), same).copied()
     }
 }
@@ -191,4 +187,132 @@ impl Index {
 /// The ends of a pair, by the first endpoint of each.
 fn ends_of(kin: &[Kin], (src, dst): (u32, u32)) -> (u32, u32) {
     (kin[src as usize].first, kin[dst as usize].first)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MULTICAST: u8 = 6;
+
+    fn addr(n: u32) -> IpAddr {
+        IpAddr::from((10 << 24 | n).to_be_bytes())
+    }
+
+    fn mac(n: u32) -> Option<Mac> {
+        Some(Mac::from_bits(u64::from(n)))
+    }
+
+    fn index(addresses: usize, pairs: usize) -> Index {
+        Index::new(Limits { addresses, pairs })
+    }
+
+    fn end(index: &mut Index, n: u8) -> End {
+        let outside = IpAddr::from([203, 0, 113, 7]);
+        match n {
+            MULTICAST => End::Multicast,
+            5 => index.name(outside, &Scope::default()),
+            n => index.name(addr(n.into()), &Scope::default()),
+        }
+    }
+
+    proptest! {
+        /// Against the rule in its own words: lists of those who are in.
+        #[test]
+        fn who_comes_first_is_in_and_stays_in(
+            addresses in 0..4_usize, pairs in 0..5_usize, packets in vec(((0..6_u8, 0..3_u32), (0..=6_u8, 0..3_u32)), 0..60),
+        ) {
+            let mut index = index(addresses, pairs);
+            let (mut known, mut told): (Vec<u8>, Vec<(End, End)>) = Default::default();
+            let mut numbers = HashMap::new();
+            for packet in packets {
+                let mut number = |(n, behind): (u8, u32)| {
+                    let end = end(&mut index, n);
+                    if n < 5 && !known.contains(&n) && known.len() < addresses {
+                        known.push(n);
+                    }
+                    let expected = match n {
+                        MULTICAST => End::Multicast,
+                        5 => End::External,
+                        n if known.contains(&n) => End::Addr(addr(n.into())),
+                        _ => End::Other,
+                    };
+                    (end == expected).then(|| index.endpoint(end, mac(behind)))
+                };
+                let (Some(src), Some(dst)) = (number(packet.0), number(packet.1)) else { panic!("{packet:?}") };
+                let (one, two) = (index.directory().endpoint(src), index.directory().endpoint(dst));
+                prop_assert_eq!((one.mac, two.mac), (mac(packet.0.1), mac(packet.1.1)));
+
+                let found = index.pair(src, dst);
+                let ends = (one.end, two.end);
+                let is_in = ends == (End::Other, End::Other) || told.contains(&ends) || told.len() < pairs;
+                if is_in && ends != (End::Other, End::Other) && !told.contains(&ends) {
+                    told.push(ends);
+                }
+                let beyond = Endpoint { end: End::Beyond, mac: None };
+                let named = |number| index.directory().pair(number);
+                if is_in {
+                    prop_assert_eq!((named(found.0), found.1), ((one, two), None));
+                } else {
+                    prop_assert_eq!((named(found.0), found.1.map(named)), ((one, beyond), Some((beyond, two))));
+                }
+                prop_assert_eq!(*numbers.entry((src, dst)).or_insert(found), found);
+            }
+        }
+    }
+
+    /// However many MACs: bounded numbers, and whatever has one speaks of the ends that were meant.
+    #[test]
+    fn spoofed_macs_run_into_limits_and_never_change_the_ends() {
+        let (addresses, pairs) = (1_000, 2_000);
+        let mut index = index(addresses as usize, pairs);
+        let mut endpoints = HashMap::new();
+        for n in 0..addresses {
+            for behind in 0..MACS_PER_END + 2 {
+                let end = index.name(addr(n), &Scope::default());
+                let number = index.endpoint(end, mac(n << 16 | behind));
+                let named = index.directory().endpoint(number);
+                assert_eq!(named.end, End::Addr(addr(n)));
+                assert!(named.mac.is_none() || named.mac == mac(n << 16 | behind), "{n} {behind}: {named:?}");
+                // The first MAC is always known.
+                assert!(behind > 0 || named.mac.is_some());
+                endpoints.entry(n).or_insert_with(Vec::new).push(number);
+            }
+        }
+        let most = addresses as usize * 2 + FURTHER_ENDPOINTS;
+        assert!(index.directory().endpoints().len() <= most, "{}", index.directory().endpoints().len());
+        assert_eq!(index.endpoint(End::External, mac(1)), index.endpoint(End::External, mac(1)));
+
+        // Each of two addresses behind all its MACs, then all addresses.
+        let many: Vec<(u32, u32)> = (0..6)
+            .flat_map(|n| endpoints[&n].iter().flat_map(|src| endpoints[&9].iter().map(|dst| (*src, *dst))))
+            .chain(
+                (0..addresses)
+                    .flat_map(|n| (0..3).map(move |to| (n, to)))
+                    .map(|(n, to)| (endpoints[&n][1], endpoints[&to][2])),
+            )
+            .collect();
+        let end = |index: &Index, number: u32| index.directory().endpoint(number).end;
+        for (src, dst) in many {
+            let (pair, second) = index.pair(src, dst);
+            let ends = (end(&index, src), end(&index, dst));
+            let (one, two) = index.directory().pair(pair);
+            match second.map(|second| index.directory().pair(second)) {
+                None => assert_eq!((one.end, two.end), ends),
+                Some(second) => {
+                    assert_eq!((one.end, two.end), (ends.0, End::Beyond));
+                    assert_eq!((second.0.end, second.1.end), (End::Beyond, ends.1));
+                }
+            }
+        }
+        assert_eq!(index.counted_pairs, pairs);
+        let most = pairs + 2 * addresses as usize + FURTHER_PAIRS;
+        assert!(index.directory().pairs().len() <= most, "{}", index.directory().pairs().len());
+        assert!(index.pairs.len() == FURTHER_PAIRS && index.endpoints.len() >= FURTHER_ENDPOINTS);
+    }
 }

@@ -43,6 +43,11 @@ pub struct Process {
 }
 
 impl Process {
+    /// Whether it has seen more than the other.
+    pub fn is_ahead_of(&self, other: &Process) -> bool {
+        self.stats.outcomes.frames() > other.stats.outcomes.frames()
+    }
+
     /// Of two devices of one network.
     pub fn plus(&self, other: &Process) -> Process {
         Process {

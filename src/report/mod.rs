@@ -84,6 +84,17 @@ pub enum Who {
 }
 
 impl Who {
+    /// The first key of the order, the largest first.
+    fn rank(self, sort: Sort, sent: Amount, received: Amount) -> u128 {
+        match (self, sort) {
+            (who, _) if who.is_pseudo() => 0,
+            (_, Sort::Addr) => 0,
+            (Who::Pair(..), _) | (_, Sort::Total) => u128::from(sent.bytes) + u128::from(received.bytes),
+            (_, Sort::Sent) => sent.bytes.into(),
+            (_, Sort::Received) => received.bytes.into(),
+        }
+    }
+
     /// Whether this line follows all addresses, whatever it moved. Pairs have one order for all.
     fn is_pseudo(self) -> bool {
         matches!(self, Who::Address(Party::Rest)) || matches!(self, Who::Address(Party::End(end)) if !end.is_addr())
@@ -137,19 +148,6 @@ pub struct Line {
     pub who: Who,
     /// How much.
     pub tally: Tally,
-}
-
-impl Line {
-    /// The first key of the order, the largest first.
-    fn rank(&self, sort: Sort) -> u128 {
-        match (self.who, sort) {
-            (who, _) if who.is_pseudo() => 0,
-            (_, Sort::Addr) => 0,
-            (Who::Pair(..), _) | (_, Sort::Total) => self.tally.bytes(),
-            (_, Sort::Sent) => self.tally.sent.bytes.into(),
-            (_, Sort::Received) => self.tally.received.bytes.into(),
-        }
-    }
 }
 
 /// A finished report. It names the networks only if there is more than one.

@@ -97,9 +97,11 @@ impl Sums {
     /// Sorts the lines. With `top`, only so many addresses or pairs have one of their own.
     pub(super) fn sort(&mut self, sort: Sort, top: Option<usize>) {
         let mut sums = std::mem::take(&mut self.sums);
-        let key = |line: Line| (line.who.is_pseudo(), Reverse(line.rank(sort)), line.who);
-        sums.sort_unstable_by_key(|sum| key(self.line(sum)));
-        let ranked = sums.partition_point(|sum| !self.line(sum).who.is_pseudo());
+        sums.sort_unstable_by_key(|sum| {
+            let who = self.who(sum);
+            (who.is_pseudo(), Reverse(who.rank(sort, sum.sent, sum.received)), who)
+        });
+        let ranked = sums.partition_point(|sum| !self.who(sum).is_pseudo());
         let kept = top.map_or(ranked, |top| top.min(ranked));
         let rest = sums.drain(kept..ranked).reduce(|mut sum, more| {
             sum.add(&more);
@@ -115,12 +117,16 @@ impl Sums {
         self.sums.iter().map(|sum| self.line(sum))
     }
 
-    fn line(&self, &Sum { who: (src, dst), sent, received, first, last }: &Sum) -> Line {
-        let (src, dst) = (self.parties[src as usize], self.parties[dst as usize]);
-        let who = match self.by {
+    fn line(&self, sum: &Sum) -> Line {
+        let seen = Seen { first: sum.first.time(), last: sum.last.time() };
+        Line { who: self.who(sum), tally: Tally { sent: sum.sent, received: sum.received, seen } }
+    }
+
+    fn who(&self, sum: &Sum) -> Who {
+        let (src, dst) = (self.parties[sum.who.0 as usize], self.parties[sum.who.1 as usize]);
+        match self.by {
             By::Address => Who::Address(src),
             By::Pair => Who::Pair(src, dst),
-        };
-        Line { who, tally: Tally { sent, received, seen: Seen { first: first.time(), last: last.time() } } }
+        }
     }
 }

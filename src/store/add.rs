@@ -347,12 +347,15 @@ pub(super) fn network(conn: &mut Connection, name: &str, device: &str) -> Result
         known.push(Network { id: row.get(0)?, name: row.get(1)?, device: row.get(2)?, checksum: row.get(3)? });
         Ok(())
     })?;
-    let found = known.iter().find(|network| network.name == name).or_else(|| {
-        // A network keeps its name when its device comes back without one, and has the device's while it has none.
-        known.iter().find(|network| {
-            !device.is_empty() && network.device == device && (name == device || network.name == device)
-        })
-    });
+    let on_device = |network: &&Network| !device.is_empty() && network.device == device;
+    let by_name = || known.iter().find(|network| network.name == name);
+    let found = if name == device {
+        // It keeps its name when its device comes back without one.
+        known.iter().find(on_device).or_else(by_name)
+    } else {
+        // What has the device's name while it has none of its own gets it now.
+        by_name().or_else(|| known.iter().find(|network| on_device(network) && network.name == device))
+    };
     let mut puts = Puts::new(&tx, &NETWORK)?;
     let id = match found {
         Some(network) => network.id,

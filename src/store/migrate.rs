@@ -7,15 +7,15 @@ use anyhow::{Context, Result, bail};
 use rusqlite::Connection;
 
 use super::add::Usage;
-use super::explain;
-use super::table::{Seal, TABLES, USAGE_COLUMNS};
+use super::table::{Damage, Seal, TABLES, USAGE_COLUMNS};
+use super::{blame, explain};
 
 /// The SQL of a step, and what else has to be done.
 type Migration = (&'static str, fn(&Connection) -> Result<()>);
 
 const MIGRATIONS: &[Migration] = &[
     (include_str!("../../migrations/0001_start.sql"), |_| Ok(())),
-    (include_str!("../../migrations/0002_checksums.sql"), seal),
+    (include_str!("../../migrations/0002_checksums.sql"), seal_first),
 ];
 
 /// "ztmo" in ASCII.
@@ -25,16 +25,26 @@ const APPLICATION_ID: i64 = 0x7a74_6d6f;
 ///
 /// Refuses what is not ztmon's and what a newer ztmon wrote. Writes nothing.
 pub fn version(conn: &Connection, path: &Path) -> Result<u32> {
-    let sql = "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema)
+    let sql = "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema),
+                      (SELECT count(*) FROM sqlite_schema WHERE name IN ('endpoint', 'pair', 'usage', 'seal'))
                FROM pragma_application_id, pragma_user_version";
-    let (id, version, tables): (i64, u32, i64) = conn
-        .query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+    let (id, version, tables, ours): (i64, i64, i64, i64) = conn
+        .query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
         .map_err(|error| explain(path, error))?;
+    // What the tables are tells more than two numbers in the header.
+    let expected = match version {
+        0 => 0,
+        1 => 3,
+        _ => 4,
+    };
+    if ours >= 3 && (id != APPLICATION_ID || ours != expected) {
+        return Err(blame(path, "", Damage("its header is not that of its tables".to_owned()).into()));
+    }
     match id {
-        APPLICATION_ID if version > newest() => {
+        APPLICATION_ID if version > newest().into() => {
             bail!("{} was written by a newer ztmon: upgrade this one, or give another --db", path.display())
         }
-        APPLICATION_ID => Ok(version),
+        APPLICATION_ID => Ok(version as u32),
         0 if tables == 0 => Ok(0),
         _ => bail!("{} is the database of another program: give another --db", path.display()),
     }
@@ -57,6 +67,28 @@ pub fn run(conn: &mut Connection, version: u32) -> Result<()> {
     Ok(tx.commit()?)
 }
 
+/// The first checksums make everything believed that stands there: only if it fits together.
+fn seal_first(conn: &Connection) -> Result<()> {
+    let says: String = conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    let moved = "SELECT endpoint, origin, sum(sent * bytes) AS sent, sum((1 - sent) * bytes) AS received
+                 FROM (SELECT pair.src AS endpoint, 1 AS sent, bucket.origin, usage.bytes
+                       FROM usage JOIN pair ON pair.id = usage.pair JOIN bucket ON bucket.id = usage.bucket
+                       UNION ALL
+                       SELECT pair.dst, 0, bucket.origin, usage.bytes
+                       FROM usage JOIN pair ON pair.id = usage.pair JOIN bucket ON bucket.id = usage.bucket)
+                 WHERE endpoint NOT IN (SELECT id FROM endpoint WHERE addr = 'beyond')
+                 GROUP BY endpoint, origin";
+    let totals = "SELECT endpoint, origin, sent_bytes, received_bytes FROM total";
+    let sql = format!(
+        "SELECT count(*) FROM (SELECT * FROM ({moved} EXCEPT {totals}) UNION ALL SELECT * FROM ({totals} EXCEPT {moved}))"
+    );
+    let astray: i64 = conn.query_row(&sql, [], |row| row.get(0))?;
+    if says != "ok" || astray > 0 {
+        bail!(Damage(format!("{astray} totals are not the sums of the usage ({says})")));
+    }
+    seal(conn)
+}
+
 /// Gives everything its checksums, as it stands.
 pub fn seal(conn: &Connection) -> Result<()> {
     conn.execute_batch("UPDATE bucket SET usage_rows = 0, usage_checksum = 0")?;
@@ -76,4 +108,30 @@ pub fn seal(conn: &Connection) -> Result<()> {
         *seal = seal.plus(1, Usage::read(row, 2)?.checksum(row.get(1)?));
     }
     TABLES.iter().try_for_each(|table| table.seal_anew(conn))
+}
+
+/// The tables, indexes and views of the newest schema: type, name and SQL.
+pub fn schema() -> Result<Vec<(String, String, String)>> {
+    let mut fresh = Connection::open_in_memory()?;
+    run(&mut fresh, 0)?;
+    objects(&fresh)
+}
+
+fn objects(conn: &Connection) -> Result<Vec<(String, String, String)>> {
+    let sql = "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name";
+    let mut statement = conn.prepare(sql)?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// An error if the schema is not the newest one, or has triggers. Views and indexes that somebody added are welcome.
+pub fn check_schema(conn: &Connection) -> Result<()> {
+    let found = objects(conn)?;
+    if let Some((_, name, _)) = schema()?.iter().find(|object| !found.contains(object)) {
+        bail!(Damage(format!("the definition of {name} is not what was written")));
+    }
+    if let Some((_, name, _)) = found.iter().find(|(kind, ..)| kind == "trigger") {
+        bail!(Damage(format!("there is a trigger, {name}")));
+    }
+    Ok(())
 }

@@ -7,7 +7,8 @@
 //! - **All or nothing.** A flush, or the import of a file, is one transaction. Once [`Writer::commit`] returns it
 //!   survives kill -9 and a power cut (`synchronous=FULL`); before that nothing of it is seen.
 //! - **Every packet counts for both its ends.** The totals are the sums of the usage, by endpoint and origin; so all
-//!   that was sent was received, save that [`End::Beyond`](crate::traffic::End::Beyond) has usage and no total.
+//!   that was sent was received. [`End::Beyond`] has usage and no total, what is unlisted a total and no usage; where
+//!   a repair lost usage, the totals still have it.
 //! - **Numbers never wrap.** A count above 2⁶³ − 1 is an error, whether it comes in or grows there by adding.
 //! - **Live and imported stay apart** ([`Origin`](crate::traffic::Origin)): an import must not show in a counter.
 //! - **Nothing damaged is believed.** What is read is verified by checksums of ztmon's own (`table`).
@@ -149,12 +150,29 @@ fn companion(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
+/// Bytes of a page: what every database has, before it has a log.
+const PAGE: u64 = 4096;
+
+/// An error if there is a log with something in it beside a file that is missing or too short to be its database.
+/// SQLite would throw the log away.
+fn check_log(path: &Path) -> Result<()> {
+    let len = |path: &Path| path.metadata().map_or(0, |data| data.len());
+    let log = wal(path);
+    if len(path) < PAGE && len(&log) > 0 {
+        let log = log.display();
+        return Err(blame(path, "", Damage(format!("it is missing or too short, and {log} belongs to it")).into()));
+    }
+    Ok(())
+}
+
 /// Says which database failed to open and what to do about it.
 fn explain(path: &Path, error: rusqlite::Error) -> anyhow::Error {
     let path_of = path;
     let path = path.display();
     match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => anyhow!("{path} is not a database: give another --db"),
+        Some(ErrorCode::NotADatabase) => {
+            anyhow!("{path} is not a database, or its beginning is damaged: {}", ways_on(path_of))
+        }
         Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
             anyhow!("cannot open {path}: check who may use it, its -wal, its -shm and its directory")
         }
@@ -171,6 +189,7 @@ fn explain(path: &Path, error: rusqlite::Error) -> anyhow::Error {
 /// Puts what failed before an error; or that the database is damaged and what to do about it, if it says so.
 fn blame(path: &Path, doing: &str, error: anyhow::Error) -> anyhow::Error {
     use rusqlite::Error;
+    let path_of = path;
     let path = path.display();
     let damage = error.chain().any(|cause| {
         cause.is::<Damage>()
@@ -202,7 +221,21 @@ fn blame(path: &Path, doing: &str, error: anyhow::Error) -> anyhow::Error {
         let ours = error.chain().any(|cause| cause.is::<Error>() || cause.is::<std::io::Error>());
         return if ours { error.context(format!("{doing} {path}")) } else { error };
     }
-    anyhow!(
-        "{path} is damaged: {error:#}; save what is sound into a new file (ztmon db repair --db {path}) or give another --db"
-    )
+    anyhow!("{path} is damaged: {}; {}", in_one_line(&error), ways_on(path_of))
+}
+
+/// What to do about a damaged database.
+fn ways_on(path: &Path) -> String {
+    format!("save what is sound into a new file (ztmon db repair --db {}) or give another --db", path.display())
+}
+
+/// What SQLite says may have several lines, and in it bytes of the file.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let said = error.chain().find_map(|cause| match cause.downcast_ref::<rusqlite::Error>() {
+        Some(rusqlite::Error::SqlInputError { msg, .. }) => Some(msg.clone()),
+        Some(error) => Some(error.to_string()),
+        None => cause.downcast_ref::<Damage>().map(ToString::to_string),
+    });
+    let said = said.unwrap_or_else(|| error.to_string());
+    said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
 }

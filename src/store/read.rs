@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::add::{FORGOTTEN, UNLISTED, Usage};
 use super::table::{BUCKET, Damage, ENDPOINT, IMPORT, NETWORK, PAIR, Seal, TOTAL, USAGE_COLUMNS};
-use super::{blame, explain, migrate, resolve, time_at, wal};
+use super::{blame, check_log, explain, migrate, resolve, time_at, wal};
 use crate::time::{Bucket, Timestamp};
 use crate::traffic::{Counts, End, Endpoint, Origin, Row, Seen};
 
@@ -35,7 +35,9 @@ impl Reader {
     /// # Errors
     /// If there is none, it is not ztmon's, another version of ztmon has to read it, or it may not be read.
     pub fn open(path: &Path) -> Result<Reader> {
+        check_log(path)?;
         let path = resolve(path)?;
+        check_log(&path)?;
         let mut copy_of = None;
         let (conn, immutable) = match connect(&path, false) {
             Ok(conn) => (conn, false),
@@ -156,6 +158,7 @@ pub(super) fn verify(conn: &Connection) -> Result<()> {
     // Rows of usage without a bucket would show nowhere.
     let astray = "SELECT count(*) FROM usage WHERE bucket NOT IN (SELECT id FROM bucket)";
     ensure!(conn.query_row(astray, [], |row| row.get::<_, i64>(0))? == 0, Damage("usage without a bucket".to_owned()));
+    migrate::check_schema(conn)?;
     let says: String = conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     ensure!(says == "ok", Damage(says.replace('\n', " ")));
     Ok(())

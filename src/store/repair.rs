@@ -1,7 +1,8 @@
 //! Saving what is sound of a damaged database.
 
-use std::fs;
-use std::os::unix::fs::FileExt;
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -10,10 +11,11 @@ use rusqlite::{Connection, params_from_iter};
 
 use super::add::{FORGOTTEN, Usage};
 use super::table::{BUCKET, Seal, TABLES, Table, USAGE_COLUMNS};
-use super::{Reader, Writer, migrate, resolve, wal, write};
+use super::{Reader, Writer, migrate, resolve, shm, wal};
 use crate::time::Timestamp;
 
-/// What every database of ztmon begins with: SQLite's magic, pages of 4 KiB, WAL mode and fixed values.
+/// What every database of ztmon begins with: SQLite's magic, pages of 4 KiB, WAL mode and fixed values. Behind it are
+/// mended: the number of pages (0 is as many as there are), the schema's format, and the encoding, UTF-8.
 const HEADER: &[u8; 24] = b"SQLite format 3\0\x10\0\x02\x02\0\x40\x20\x20";
 
 /// What a repair did.
@@ -34,8 +36,12 @@ pub struct Repaired {
 /// If a writer has the database, nothing of it can be read, or there is something at `into`.
 pub fn repair(path: &Path, into: &Path) -> Result<Repaired> {
     let path = resolve(path)?;
-    ensure!(!into.try_exists()?, "{} is there already: move it away, or give another --output", into.display());
-    let (_lock, _) = write::lock(&path)?;
+    for file in [into, &wal(into), &shm(into)] {
+        let is_there = file.symlink_metadata().is_ok();
+        ensure!(!is_there, "{} is there already: move it away, or give another --output", file.display());
+    }
+    let original = File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    ensure!(original.try_lock_shared().is_ok(), "{} is in use by another ztmon: stop it first", path.display());
     let beside = match into.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -48,19 +54,43 @@ pub fn repair(path: &Path, into: &Path) -> Result<Repaired> {
         fs::copy(wal(&path), wal(&damaged)).with_context(writing)?;
     }
     let file = fs::OpenOptions::new().write(true).open(&damaged)?;
-    file.write_all_at(HEADER, 0)?;
+    for (offset, bytes) in [(0, &HEADER[..]), (28, &[0; 4]), (44, &[0, 0, 0, 4]), (56, &[0, 0, 0, 1])] {
+        file.write_all_at(bytes, offset)?;
+    }
     drop(file);
     let nothing = || format!("nothing of {} can be saved", path.display());
+    mend_schema(&damaged).with_context(nothing)?;
     let old = Connection::open(&damaged).with_context(nothing)?;
-    old.query_row("SELECT count(*) FROM seal", [], |row| row.get::<_, i64>(0)).with_context(nothing)?;
+    old.pragma_update(None, "writable_schema", true).with_context(nothing)?;
     let new = scratch.path().join("new.db");
     let mut writer = Writer::open(&new)?;
     let repaired = save(&old, &mut writer).with_context(nothing)?;
     drop(writer);
     Reader::open(&new)?.check().context("what was saved does not verify")?;
-    // Unlike a rename, a link never takes the place of another file.
-    fs::hard_link(&new, into).or_else(|_| fs::rename(&new, into)).with_context(writing)?;
+    // Who may read and write the old one, and nobody else.
+    let owner = original.metadata()?;
+    fs::set_permissions(&new, owner.permissions()).with_context(writing)?;
+    std::os::unix::fs::chown(&new, Some(owner.uid()), Some(owner.gid())).ok();
+    // Unlike a rename, a link never takes the place of another file. Some file systems have none.
+    match fs::hard_link(&new, into) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => fs::rename(&new, into),
+        linked => linked,
+    }
+    .with_context(writing)?;
     Ok(repaired)
+}
+
+/// The schema is the same in every database: where its text is damaged, and its name is not, it is written anew.
+fn mend_schema(path: &Path) -> Result<()> {
+    let conn = Connection::open(path)?;
+    // Lets SQLite pass over what it cannot read.
+    conn.pragma_update(None, "writable_schema", true)?;
+    let sql = "UPDATE sqlite_schema SET type = ?1, tbl_name = CASE ?1 WHEN 'index' THEN tbl_name ELSE ?2 END, sql = ?3
+               WHERE name = ?2 AND (type, sql) IS NOT (?1, ?3)";
+    for (kind, name, text) in migrate::schema()? {
+        conn.execute(sql, [kind, name, text])?;
+    }
+    Ok(())
 }
 
 fn save(old: &Connection, writer: &mut Writer) -> Result<Repaired> {
@@ -70,9 +100,12 @@ fn save(old: &Connection, writer: &mut Writer) -> Result<Repaired> {
     let new = writer.conn.transaction()?;
     for table in TABLES {
         let kept = copy(old, &new, table)?;
-        let known = table.seal(old).map(|seal| seal.rows as u64).unwrap_or(kept);
-        if kept < known {
-            repaired.lost.push(format!("{} of {known} rows of {}", known - kept, table.name));
+        match table.seal(old) {
+            Ok(seal) if u64::try_from(seal.rows).is_ok_and(|rows| rows == kept) => (),
+            _ => repaired.lost.push(match table.name {
+                "import" => "imports: a file that was imported may be imported again".to_owned(),
+                name => format!("rows of {name}: {kept} are kept, others may be lost"),
+            }),
         }
         repaired.kept.push((table.name, kept));
     }

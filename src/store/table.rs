@@ -7,7 +7,7 @@
 use std::fmt;
 
 use anyhow::{Result, bail};
-use rusqlite::types::{ToSqlOutput, Value, ValueRef};
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, Statement, ToSql, params};
 use twox_hash::XxHash3_64;
 
@@ -123,8 +123,8 @@ impl Table {
         let stands: i64 = row.get(self.columns.len())?;
         let values = (0..self.columns.len()).map(|at| row.get_ref(at)).collect::<Result<Vec<_>, _>>()?;
         if checksum(self.name, values) != stands {
-            let key: Value = row.get(0)?;
-            bail!(Damage(format!("row {key:?} of {} is not what was written", self.name)));
+            let key: i64 = row.get(0)?;
+            bail!(Damage(format!("row {key} of {} is not what was written", self.name)));
         }
         Ok(stands)
     }

@@ -162,6 +162,22 @@ fn times_come_back_as_they_were_or_clamped() {
 }
 
 #[test]
+fn buckets_of_any_length_stand_side_by_side() {
+    let (_dir, db) = place();
+    let mut writer = Writer::open(&db).unwrap();
+    let hour = DeltaRow { bucket: Bucket { start: 3600, seconds: 3600 }, ..packet(0, 1, 7, at(7000)) };
+    store(&mut writer, Origin::Live, &[packet(0, 1, 5, at(3700)), hour, hour]);
+    drop(writer);
+    let rows = read(&db, None, None..None);
+    let kept: Vec<_> = rows.iter().map(|(_, bucket, row)| (bucket.seconds, row.counts.bytes, row.seen.last)).collect();
+    assert_eq!(kept, [(300, 5, at(3700)), (3600, 14, at(7000))]);
+    assert_eq!(read(&db, None, Some(3600)..Some(7200)).len(), 2);
+    let cut = line(Reader::open(&db).unwrap().rows(None, Some(3900)..None, |_, _, _| Ok(())));
+    assert!(cut.contains("falls inside a bucket that is kept as one"), "{cut}");
+    Reader::open(&db).unwrap().check().unwrap();
+}
+
+#[test]
 fn a_time_outside_its_bucket_is_kept_within() {
     assert_eq!(offset(five_minutes(300), at(299)), 0);
     assert_eq!(offset(five_minutes(300), at(600)), 299_999_999_999);

@@ -12,8 +12,10 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::add::{self, FORGOTTEN, Source};
 use super::read::endpoint;
-use super::table::{Damage, ENDPOINT, IMPORT, NETWORK, TOTAL};
-use super::{Import, LiveTotals, NetworkId, blame, count, explain, migrate, resolve, seen, shm, totals, wal};
+use super::table::{Damage, ENDPOINT, IMPORT, NETWORK, TABLES, TOTAL};
+use super::{
+    Import, LiveTotals, NetworkId, blame, check_log, count, explain, migrate, resolve, seen, shm, totals, wal,
+};
 use crate::time::Timestamp;
 use crate::traffic::{DeltaRow, Directory, End, Origin, Totals};
 
@@ -45,9 +47,10 @@ impl Writer {
     pub fn open(path: &Path) -> Result<Writer> {
         ensure!(rusqlite::version_number() >= SAFE_SQLITE, "SQLite {} is too old", rusqlite::version());
         ensure!(!path.exists() || path.is_file(), "{} is not a file: give another --db", path.display());
+        check_log(path)?;
         let (lock, created) = lock(path)?;
         let path = resolve(path)?;
-        match connect(&path) {
+        match check_log(&path).and_then(|()| connect(&path)) {
             Ok(conn) => Ok(Writer { conn, path, open: false, epoch: next_epoch(), created, lock }),
             Err(error) => {
                 if created {
@@ -140,7 +143,8 @@ impl Writer {
     /// If the database cannot be written.
     pub fn begin(&mut self) -> Result<()> {
         // What is written to a file without a name is lost when it is closed.
-        ensure!(is_at(&self.lock, &self.path), "{} was deleted or moved away", self.path.display());
+        let is_whole = is_at(&self.lock, &self.path) && wal(&self.path).exists();
+        ensure!(is_whole, "{} or its -wal was deleted or moved away", self.path.display());
         if !self.conn.is_autocommit() {
             self.rollback()?;
         }
@@ -290,9 +294,16 @@ fn connect(path: &Path) -> Result<Connection> {
     let mode: String =
         conn.query_row("PRAGMA journal_mode", [], |row| row.get(0)).map_err(|error| explain(path, error))?;
     ensure!(mode == "wal", "{} is on a file system without shared memory: give another --db", path.display());
-    if version < migrate::newest() {
-        migrate::run(&mut conn, version).map_err(|error| blame(path, "cannot set up", error))?;
-    }
+    let prepare = |conn: &mut Connection| -> Result<()> {
+        if version < migrate::newest() {
+            migrate::run(conn, version)?;
+            // From here on a database without a schema has never had anything in it, whatever is in its log.
+            conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
+        }
+        // All but the usage, which may be long: that is verified when it is read.
+        TABLES.iter().try_for_each(|table| table.scan(conn, |_| Ok(())))
+    };
+    prepare(&mut conn).map_err(|error| blame(path, "cannot set up", error))?;
     Ok(conn)
 }
 

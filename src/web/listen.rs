@@ -7,7 +7,10 @@ use anyhow::{Context, anyhow};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that may wait to be accepted; the system may allow fewer.
-const BACKLOG: i32 = 1024;
+const BACKLOG: i32 = 4096;
+
+/// What the system may keep of an answer for a client that does not take it. By itself it would take megabytes.
+const SEND_BUFFER_BYTES: usize = 256 * 1024;
 
 /// Listens on `address`: `:9123` (all addresses, IPv4 and IPv6), `127.0.0.1:9123`, `[::1]:9123` or `name:9123`.
 /// Port 0 takes any free one. Of a name with several addresses, the first that can be bound is taken, IPv4 before IPv6.
@@ -75,6 +78,8 @@ fn bind(address: SocketAddr, both_families: bool) -> io::Result<TcpListener> {
     if both_families {
         socket.set_only_v6(false)?;
     }
+    // Every accepted connection inherits it.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;

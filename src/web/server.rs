@@ -1,51 +1,40 @@
 //! HTTP/1 over the connections of a listener.
 
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::task::{JoinSet, yield_now};
+use tokio::time::{Instant, sleep_until, timeout};
 
+use super::answers::{Answers, Response};
 use super::connections::{Connections, Limits, Slot};
 
-/// The pause after an accept that failed for want of descriptors or memory: it would fail again at once.
+/// The longest pause after an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections that are taken in before those that are in have their turn.
+const ACCEPT_BATCH: u32 = 16;
+
+/// Bytes of an answer that are on their way to the system at a time.
+const PART_BYTES: usize = 64 * 1024;
 
 /// The least `max_buf_size` that hyper takes; it panics below.
 const HYPER_MIN_BUFFER: usize = 8192;
-
-/// An answer to a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Response {
-    /// The HTTP status code.
-    pub status: u16,
-    /// The value of `Content-Type`.
-    pub content_type: &'static str,
-    /// The body; a HEAD request gets its length alone.
-    pub body: Vec<u8>,
-}
-
-impl Response {
-    /// One line of plain text.
-    pub fn text(status: u16, line: &str) -> Self {
-        Self { status, content_type: "text/plain; charset=utf-8", body: format!("{line}\n").into_bytes() }
-    }
-}
 
 /// Answers GET and HEAD requests with what `handler` makes of their path (without the query) until `shutdown` resolves;
 /// then accepts no more, gives running answers [`Limits::grace`] to be taken, and returns.
@@ -66,24 +55,34 @@ where
 {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let handler = Arc::new(handler);
-    let connections = Connections::new(limits);
+    let answers = Answers::new(handler);
+    // The other half is for captures and the database.
+    let half = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |descriptors| (descriptors / 2) as usize);
+    let connections = Connections::new(Limits { connections: limits.connections.min(half), ..limits });
     let mut tasks = JoinSet::new();
     let mut shutdown = pin!(shutdown);
+    let mut taken_in = 0;
     loop {
         tokio::select! {
             () = &mut shutdown => break,
             Some(_) = tasks.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    let (slot, ended) = connections.enter();
-                    tasks.spawn(converse(stream, slot, ended, Arc::clone(&handler)));
+                Ok((stream, from)) => {
+                    let (slot, ended) = connections.enter(from.ip());
+                    tasks.spawn(converse(stream, slot, ended, Arc::clone(&answers)));
+                    // However many come, each is heard before it may lose its place.
+                    taken_in = (taken_in + 1) % ACCEPT_BATCH;
+                    if taken_in == 0 {
+                        yield_now().await;
+                    }
                 }
                 // That client is gone already; the next one is not.
                 Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+                // For want of descriptors or memory: it would fail again at once, unless somebody makes room.
                 Err(_) => {
-                    connections.drop_oldest();
-                    sleep(ACCEPT_PAUSE).await;
+                    let goes = connections.drop_one();
+                    let gone = async { if goes { tasks.join_next().await } else { pending().await } };
+                    let _ = timeout(ACCEPT_PAUSE, gone).await;
                 }
             },
         }
@@ -96,12 +95,12 @@ where
 }
 
 /// One connection from accept to close, cut off when its deadline passes or its place is taken.
-async fn converse<H, F>(stream: TcpStream, slot: Arc<Slot>, ended: oneshot::Receiver<()>, handler: Arc<H>)
+async fn converse<H, F>(stream: TcpStream, slot: Arc<Slot>, ended: oneshot::Receiver<()>, answers: Arc<Answers<H>>)
 where
-    H: Fn(String) -> F,
-    F: Future<Output = Response>,
+    H: Fn(String) -> F + Send + Sync + 'static,
+    F: Future<Output = Response> + Send + 'static,
 {
-    let mut talk = pin!(talk(stream, Arc::clone(&slot), handler));
+    let mut talk = pin!(talk(stream, Arc::clone(&slot), answers));
     let mut ended = pin!(ended);
     let mut timer = pin!(sleep_until(Instant::now()));
     poll_fn(|cx| {
@@ -120,26 +119,26 @@ where
 }
 
 /// Requests and answers until either side has had enough, then an end that the client can read to.
-async fn talk<H, F>(stream: TcpStream, slot: Arc<Slot>, handler: Arc<H>)
+async fn talk<H, F>(stream: TcpStream, slot: Arc<Slot>, answers: Arc<Answers<H>>)
 where
-    H: Fn(String) -> F,
-    F: Future<Output = Response>,
+    H: Fn(String) -> F + Send + Sync + 'static,
+    F: Future<Output = Response> + Send + 'static,
 {
     // Without it a small answer could wait for the acknowledgement of the one before; a failure costs only that.
     let _ = stream.set_nodelay(true);
     let limits = *slot.limits();
     let service = service_fn(|request| {
-        let (slot, handler) = (Arc::clone(&slot), Arc::clone(&handler));
+        let (slot, answers) = (Arc::clone(&slot), Arc::clone(&answers));
         // Here and not in the future: hyper discards a request's body once nobody holds it.
         let asked = question(&request, &limits);
+        let is_head = request.method() == Method::HEAD;
         Box::pin(async move {
             slot.asked();
             let response = match asked {
-                Ok(path) => handler(path).await,
-                Err(refusal) => refusal,
+                Ok(path) => answers.to(path).await,
+                Err(refusal) => Arc::new(refusal),
             };
-            slot.answered(response.body.len());
-            Ok::<_, Infallible>(encode(response))
+            Ok::<_, Infallible>(encode(&response, is_head, slot))
         })
     });
     let mut connection = http1::Builder::new()
@@ -170,8 +169,10 @@ fn question(request: &Request<Incoming>, limits: &Limits) -> Result<String, Resp
     Ok(uri.path().to_owned())
 }
 
-fn encode(response: Response) -> hyper::Response<Full<Bytes>> {
-    let mut encoded = hyper::Response::new(Full::from(response.body));
+fn encode(response: &Arc<Response>, is_head: bool, slot: Arc<Slot>) -> hyper::Response<Answer> {
+    let left = response.body.len();
+    slot.answered((!is_head).then(|| Arc::clone(response)));
+    let mut encoded = hyper::Response::new(Answer { slot, left });
     *encoded.status_mut() = StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = encoded.headers_mut();
     if let Ok(content_type) = HeaderValue::from_str(response.content_type) {
@@ -182,6 +183,32 @@ fn encode(response: Response) -> hyper::Response<Full<Bytes>> {
         headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
     encoded
+}
+
+/// The body of an answer. It comes from the slot in parts, so that what waits to be taken is in one place.
+struct Answer {
+    slot: Arc<Slot>,
+    left: usize,
+}
+
+impl hyper::body::Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        // Without its place the connection is about to end.
+        let part = self.slot.hand_out(PART_BYTES);
+        self.left -= part.as_ref().map_or(self.left, Vec::len);
+        Poll::Ready(part.map(|part| Ok(Frame::data(part.into()))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left as u64)
+    }
 }
 
 /// Closes our half and waits for the client's. Closing with bytes unread would reset the connection, and the client
@@ -204,7 +231,7 @@ async fn farewell(mut stream: TcpStream) {
 }
 
 /// The stream, telling the slot of what passes. hyper flushes the stream only when its own buffer is empty, so a flush
-/// means that the whole answer is out.
+/// means that everything handed out is out.
 struct Watched {
     stream: TcpStream,
     slot: Arc<Slot>,

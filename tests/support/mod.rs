@@ -4,6 +4,7 @@
 pub mod net;
 pub mod numbers;
 pub mod pcap;
+pub mod prometheus;
 pub mod serve;
 #[cfg(feature = "live")]
 pub mod wire;

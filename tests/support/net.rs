@@ -8,7 +8,7 @@ use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::{run, skip};
+use super::{Ended, run, skip};
 
 /// A network namespace, gone when dropped, with all its devices.
 pub struct Namespace {
@@ -58,8 +58,19 @@ impl Namespace {
 
     /// `ip` in the namespace.
     pub fn ip(&self, args: &[&str]) {
-        let ended = run(Command::new("ip").args(["-n", &self.name]).args(args));
+        let ended = self.try_ip(args);
         assert_eq!(ended.code, Some(0), "ip {args:?}: {ended:?}");
+    }
+
+    /// The same, where it may fail.
+    pub fn try_ip(&self, args: &[&str]) -> Ended {
+        run(Command::new("ip").args(["-n", &self.name]).args(args))
+    }
+
+    /// Gives a device IPv6 addresses again.
+    pub fn allow_ipv6(&self, device: &str) {
+        let path = format!("/proc/sys/net/ipv6/conf/{device}/disable_ipv6");
+        self.run(|| std::fs::write(path, "0").unwrap());
     }
 
     /// Adds a device, up and with ZeroTier's MTU. What is sent into `wire` arrives there.
@@ -69,6 +80,12 @@ impl Namespace {
         self.ip(&[&["link", "add", device, "mtu", "2800"], &mac[..], &peer].concat());
         self.ip(&["link", "set", wire, "up"]);
         self.ip(&["link", "set", device, "up"]);
+    }
+
+    /// Frames that a device had no room for.
+    pub fn dropped(&self, device: &str) -> u64 {
+        let ended = run(self.command("cat").arg(format!("/sys/class/net/{device}/statistics/rx_dropped")));
+        ended.stdout.trim().parse().unwrap_or_else(|_| panic!("{ended:?}"))
     }
 
     /// Does something in the namespace.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 
 use super::{run, ztmon};
 
@@ -52,13 +53,39 @@ impl Totals {
         sum
     }
 
+    /// Every value becomes at least that of `other`.
+    pub fn raise(&mut self, other: &Totals) {
+        for (who, total) in &other.0 {
+            let entry = self.0.entry(who.clone()).or_default();
+            *entry = Total {
+                sent_bytes: entry.sent_bytes.max(total.sent_bytes),
+                received_bytes: entry.received_bytes.max(total.received_bytes),
+                sent_packets: entry.sent_packets.max(total.sent_packets),
+                received_packets: entry.received_packets.max(total.received_packets),
+            };
+        }
+    }
+
     /// That no value is above that of `other`.
     pub fn assert_at_most(&self, other: &Totals) {
-        for ((network, end), total) in &self.0 {
-            let most = other.of(network, end);
-            let all = total.values().iter().zip(most.values()).all(|(value, most)| *value <= most);
-            assert!(all, "{network} {end}: {total:?} is above {most:?}");
+        if let Some(((network, end), total)) = self.above(other) {
+            panic!("{network} {end}: {total:?} is above {:?}", other.of(network, end));
         }
+    }
+
+    /// That they are the same; names one that is not.
+    pub fn assert_same(&self, other: &Totals) {
+        if let Some((who, _)) = self.above(other).or_else(|| other.above(self)) {
+            panic!("{who:?}: {:?} and {:?}", self.of(&who.0, &who.1), other.of(&who.0, &who.1));
+        }
+    }
+
+    /// An end of which some value is above that of `other`.
+    pub fn above(&self, other: &Totals) -> Option<(&(String, String), &Total)> {
+        let is_above = |(who, total): &(&(String, String), &Total)| {
+            total.values().iter().zip(other.of(&who.0, &who.1).values()).any(|(value, most)| *value > most)
+        };
+        self.0.iter().find(is_above)
     }
 
     /// That all that was sent was received.
@@ -97,7 +124,12 @@ pub fn replay(file: &Path, flags: &[&str]) -> Totals {
 
 /// What `report` finds in a database.
 pub fn report(db: &Path, origin: &str) -> Totals {
-    let ended = run(ztmon().args(["report", "--quiet", "--format", "csv", "--origin", origin, "--db"]).arg(db));
+    report_of(ztmon(), db, origin)
+}
+
+/// The same by a command that runs ztmon.
+pub fn report_of(mut ztmon: Command, db: &Path, origin: &str) -> Totals {
+    let ended = run(ztmon.args(["report", "--quiet", "--format", "csv", "--origin", origin, "--db"]).arg(db));
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
     Totals::from_csv(&ended.stdout)
 }

@@ -48,6 +48,26 @@ impl Capture {
         std::fs::write(path, bytes).unwrap();
     }
 
+    /// As pcapng, whose times go further than the year 2106.
+    pub fn write_pcapng(&self, path: &Path) {
+        let mut bytes = Vec::new();
+        let mut block = |kind: u32, words: &[u32], data: &[u8]| {
+            let padded = data.len().next_multiple_of(4);
+            let len = (12 + words.len() * 4 + padded) as u32;
+            [kind, len].iter().chain(words).for_each(|word| bytes.extend(word.to_le_bytes()));
+            bytes.extend(data);
+            bytes.resize(bytes.len() + padded - data.len(), 0);
+            bytes.extend(len.to_le_bytes());
+        };
+        // Version 1.0, of unknown length; then an interface: Ethernet, in microseconds.
+        block(0x0a0d_0d0a, &[0x1a2b_3c4d, 1, u32::MAX, u32::MAX], &[]);
+        block(1, &[1, 0], &[]);
+        for Frame { time, len, data } in &self.0 {
+            block(6, &[0, (time >> 32) as u32, *time as u32, data.len() as u32, *len], data);
+        }
+        std::fs::write(path, bytes).unwrap();
+    }
+
     /// The frames before and from `at` on.
     pub fn split(&self, at: usize) -> (Capture, Capture) {
         let (before, after) = self.0.split_at(at);

@@ -69,6 +69,12 @@ impl<'n> Setup<'n> {
         Setup { command, listen: "127.0.0.1:0".to_owned(), namespace }
     }
 
+    /// In an environment with this in it.
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
     pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.command.args(args);
         self
@@ -122,6 +128,18 @@ impl Serve<'_> {
         self.child.0.id()
     }
 
+    /// A number of its /proc/PID/status.
+    pub fn status(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
     /// The log so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lines()
@@ -141,22 +159,12 @@ impl Serve<'_> {
 
     /// Status and body of the answer to a request.
     pub fn request(&self, method: &str, path: &str) -> (u16, String) {
-        let address = self.address;
-        let ask = || -> std::io::Result<String> {
-            let mut stream = TcpStream::connect(address)?;
-            stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-            write!(stream, "{method} {path} HTTP/1.1\r\nHost: ztmon\r\nConnection: close\r\n\r\n")?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer)?;
-            Ok(answer)
-        };
+        let ask = || ask(self.address, method, path);
         let answer = match self.namespace {
             Some(namespace) => namespace.run(ask),
             None => ask(),
         };
-        let answer = answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
-        let (head, body) = answer.split_once("\r\n\r\n").expect("no head");
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
     pub fn scrape(&self) -> Metrics {
@@ -198,4 +206,20 @@ impl Serve<'_> {
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""), "{ended:?}");
         ended
     }
+}
+
+/// Status and body of the answer to a request, if there is a whole one.
+pub fn ask(address: SocketAddr, method: &str, path: &str) -> std::io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: ztmon\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let cut = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(cut)?;
+    let len = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    if method != "HEAD" && len != Some(&body.len().to_string()) {
+        return Err(cut());
+    }
+    Ok((head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned()))
 }

@@ -7,15 +7,15 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Feeds;
+use super::changes::Changes;
 use super::control::Shared;
 use super::feed::Feed;
 use super::log;
-use crate::capture::live::{self, BATCH_MILLIS, Live};
-use crate::cli::Counting;
-use crate::frame::Statistics;
+use crate::capture::live::{self, Live};
+use crate::frame::{LinkType, Statistics};
 use crate::packet::Mac;
 use crate::time::{Span, Timestamp};
-use crate::zerotier::{NodeId, identity};
+use crate::zerotier::{NetworkId, NodeId, identity};
 
 /// How often to look whether a device is there, or still the same.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -54,7 +54,10 @@ impl Wanted {
 /// if that is known already.
 pub(super) fn follow(wanted: Wanted, node: Option<NodeId>, feeds: &mut Feeds) -> anyhow::Result<()> {
     let control = Shared::clone(&feeds.control);
-    let mut start = |name: String| feeds.start(move |feed, counting| capture(feed, &name, node, counting));
+    let mut start = |name: String| {
+        let own = feeds.split();
+        feeds.start(move |feed, _| capture(feed, &own, &name, node))
+    };
     if let Wanted::Named(names) = wanted {
         return names.into_iter().collect::<BTreeSet<_>>().into_iter().try_for_each(start);
     }
@@ -84,20 +87,33 @@ pub(super) fn follow(wanted: Wanted, node: Option<NodeId>, feeds: &mut Feeds) ->
 }
 
 /// Captures on a device whenever it is there, until it is time to stop.
-fn capture(mut feed: Feed, name: &str, node: Option<NodeId>, counting: &Counting) {
-    let snaplen = SNAPLEN.max(i32::from(counting.tee_bytes) + SNAPLEN_BEYOND);
-    let given_mac = counting.observer_mac;
-    let mut joined = false;
+fn capture(mut feed: Feed, feeds: &Feeds, name: &str, node: Option<NodeId>) {
+    let mut device = Device {
+        name,
+        node,
+        given_mac: feeds.counting.observer_mac,
+        mac: None,
+        network: None,
+        changes: Changes::new(),
+        warned: false,
+    };
+    let snaplen = SNAPLEN.max(i32::from(feeds.counting.tee_bytes) + SNAPLEN_BEYOND);
     let mut waiting_for = None;
     let mut lost: Option<String> = None;
     while feed.turn() {
-        let mut capture = match Live::open(name, snaplen) {
+        device.changes.look();
+        let opened = Live::open(name, snaplen).map_err(anyhow::Error::from);
+        let opened = opened.and_then(|capture| {
+            device.join(&mut feed, feeds)?;
+            Ok(capture)
+        });
+        let mut capture = match opened {
             Ok(capture) => capture,
             Err(error) => {
                 let reason = error.to_string();
                 if waiting_for.as_ref() != Some(&reason) {
                     let lost = lost.take().map(|lost| format!("lost: {lost}; ")).unwrap_or_default();
-                    log::info(&format!("{name}: {lost}waiting for it: {reason}"));
+                    device.changes.info(format!("{name}: {lost}waiting for it: {reason}"));
                     waiting_for = Some(reason);
                 }
                 feed.wait(None, LOOK_EVERY);
@@ -106,26 +122,18 @@ fn capture(mut feed: Feed, name: &str, node: Option<NodeId>, counting: &Counting
         };
         waiting_for = None;
         if let Some(lost) = lost.take() {
-            log::info(&format!("{name}: lost: {lost}"));
+            device.changes.info(format!("{name}: lost: {lost}"));
         }
-        let mac = live::device_mac(name);
-        feed.meter.set_observer(given_mac.or(mac));
-        if !joined {
-            let network = network_of(name, mac, node.or_else(own_node));
-            feed.join(&network, name);
-            joined = true;
-        }
-        let own = given_mac.or(mac).map_or("unknown".to_owned(), |mac| mac.to_string());
-        log::info(&format!("capturing on {name}, link type {}, own MAC {own}", capture.link().0));
-        if given_mac.or(mac).is_none() {
+        let (link, own) = (capture.link(), device.own());
+        device.changes.info(format!("capturing on {name}, link type {}, own MAC {own}", link.0));
+        if link == LinkType::ETHERNET && device.mac.is_none() && !device.warned {
+            device.warned = true;
             log::warn(&format!("{name}: this system does not tell the device's MAC: give --observer-mac"));
         }
         let before = feed.capture;
         feed.set_up(true);
-        lost = read(&mut feed, &mut capture, before);
-        // The kernel still gathers the last batch; it does so for a device that is gone, too.
-        std::thread::sleep(Duration::from_millis(2 * BATCH_MILLIS as u64));
-        capture.drain(|frame| feed.live_frame(frame));
+        lost = read(&mut feed, &mut capture, &mut device, before);
+        capture.finish(|frame| feed.live_frame(frame));
         feed.capture = before.plus(capture.statistics());
         feed.set_up(false);
     }
@@ -133,7 +141,7 @@ fn capture(mut feed: Feed, name: &str, node: Option<NodeId>, counting: &Counting
 }
 
 /// Takes frames in until the device is lost, with the reason, or it is time to stop.
-fn read(feed: &mut Feed, capture: &mut Live, before: Statistics) -> Option<String> {
+fn read(feed: &mut Feed, capture: &mut Live, device: &mut Device<'_>, before: Statistics) -> Option<String> {
     let mut looked = Instant::now();
     loop {
         feed.wait(Some(capture.descriptor()), LOOK_EVERY);
@@ -147,6 +155,7 @@ fn read(feed: &mut Feed, capture: &mut Live, before: Statistics) -> Option<Strin
             if let Some(reason) = capture.lost() {
                 return Some(reason.to_owned());
             }
+            device.look(feed);
             if frames == 0 {
                 feed.meter.advance(Timestamp::now() - FRAME_DELAY);
             }
@@ -169,8 +178,64 @@ pub(super) fn own_node() -> Option<NodeId> {
     std::fs::read_to_string(IDENTITY).ok()?.split(':').next()?.parse().ok()
 }
 
-/// The network behind a device: its id, or the device's name if that cannot be told.
-fn network_of(name: &str, mac: Option<Mac>, node: Option<NodeId>) -> String {
+/// What is known of a device that is captured.
+struct Device<'a> {
+    name: &'a str,
+    /// This node, if it was known at the start.
+    node: Option<NodeId>,
+    given_mac: Option<Mac>,
+    /// The given one, else its own.
+    mac: Option<Mac>,
+    /// What its traffic is counted as: the network's id, or the device's name while that cannot be told.
+    network: Option<String>,
+    changes: Changes,
+    warned: bool,
+}
+
+impl Device<'_> {
+    /// Finds out whose the frames are that are about to come.
+    fn join(&mut self, feed: &mut Feed, feeds: &Feeds) -> anyhow::Result<()> {
+        let own_mac = live::device_mac(self.name);
+        self.mac = self.given_mac.or(own_mac);
+        let id = network_of(self.name, own_mac, self.node.or_else(own_node)).map(|id| id.to_string());
+        match (&self.network, id) {
+            (None, id) => {
+                let network = id.unwrap_or_else(|| self.name.to_owned());
+                feed.join(&network, self.name);
+                self.network = Some(network);
+            }
+            // The name is another network's now: what comes must not be counted as the last one's. While one of the two
+            // is not known, they are taken for the same.
+            (Some(last), Some(id)) if *last != id && last != self.name => {
+                let next = Feed::new(&feeds.counting, feeds.seed, &feeds.control, &feeds.keeper)?;
+                std::mem::replace(feed, next).end();
+                feed.join(&id, self.name);
+                self.network = Some(id);
+            }
+            _ => (),
+        }
+        feed.meter.set_observer(self.mac);
+        Ok(())
+    }
+
+    /// To be called now and then while it is captured: the system may give it another MAC.
+    fn look(&mut self, feed: &mut Feed) {
+        self.changes.look();
+        let mac = self.given_mac.or_else(|| live::device_mac(self.name));
+        if mac.is_some() && mac != self.mac {
+            self.mac = mac;
+            feed.meter.set_observer(mac);
+            self.changes.info(format!("{}: own MAC is now {}", self.name, self.own()));
+        }
+    }
+
+    fn own(&self) -> String {
+        self.mac.map_or("unknown".to_owned(), |mac| mac.to_string())
+    }
+}
+
+/// The network behind a device, if that can be told.
+fn network_of(name: &str, mac: Option<Mac>, node: Option<NodeId>) -> Option<NetworkId> {
     let addresses: Vec<IpAddr> = live::device(name).map(|device| device.addresses).unwrap_or_default();
-    identity::network_of_device(name, mac, &addresses, node).map_or(name.to_owned(), |network| network.to_string())
+    identity::network_of_device(name, mac, &addresses, node)
 }

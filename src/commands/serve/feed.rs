@@ -22,6 +22,9 @@ use crate::traffic::DeltaRow;
 /// Without scrapes totals are committed so often.
 const COMMIT_EVERY: Duration = Duration::from_secs(30);
 
+/// How often to say what has been seen while nothing can be committed.
+const NOTE_EVERY: Duration = Duration::from_millis(500);
+
 /// Rows that are handed over at once, whoever asked: bounds memory, whatever the packets' times are.
 const MAX_ROWS: usize = 1 << 15;
 
@@ -49,9 +52,8 @@ pub(super) struct Feed {
     up: bool,
     pub capture: Statistics,
     ticket: u64,
-    /// The last ticket for which this feed said what it has seen.
-    noted: u64,
     last_told: Instant,
+    last_noted: Instant,
     last_look: Instant,
     warned: Vec<String>,
 }
@@ -79,8 +81,8 @@ impl Feed {
             up: false,
             capture: Statistics::default(),
             ticket: 0,
-            noted: 0,
             last_told: Instant::now(),
+            last_noted: Instant::now(),
             last_look: Instant::now(),
             warned: Vec::new(),
         })
@@ -119,6 +121,10 @@ impl Feed {
         if asked || self.last_told.elapsed() >= COMMIT_EVERY || self.meter.rows() >= MAX_ROWS {
             self.tell();
         }
+        if self.last_noted.elapsed() >= NOTE_EVERY && !self.control.store.is_up() {
+            // What cannot be committed is told of all the same.
+            self.note();
+        }
         self.widening.watch(&mut self.meter);
         if self.last_look.elapsed() >= PATIENCE {
             self.last_look = Instant::now();
@@ -136,9 +142,6 @@ impl Feed {
         if self.unsent.is_none() {
             let counted = self.hand_over(false);
             self.send(counted);
-        } else if self.noted != self.control.ticket() {
-            // Whoever asked is told at least what has been seen.
-            self.note();
         }
     }
 
@@ -152,7 +155,7 @@ impl Feed {
     }
 
     fn note(&mut self) -> Process {
-        self.noted = self.control.ticket();
+        self.last_noted = Instant::now();
         let process = Process { stats: self.meter.stats(), capture: self.capture, up: self.up };
         self.control.note(self.number, process);
         process
@@ -389,5 +392,35 @@ mod tests {
         }
         ending.join().unwrap();
         assert_eq!((sum.packets, sum.bytes), (5, 100));
+    }
+
+    #[test]
+    fn what_waits_too_long_is_kept_in_wider_buckets_and_every_sum_stays() {
+        let control = Shared::default();
+        let (sender, receiver) = sync_channel(4);
+        let mut feed = feed(&["--tee", "none"], &control, &sender);
+        feed.join("", "");
+        feed.widening.at = 100;
+        // A packet in each five minutes of ten days: hours would be 240 rows.
+        for number in 0..2880 {
+            let time = Timestamp::new(1_700_006_400 + 300 * i64::from(number), 0);
+            feed.frame(&Frame { time, link: LinkType::RAW, original_len: 20, data: &packet(number) });
+            feed.turn();
+            assert!(feed.meter.rows() < 200, "{}", feed.meter.rows());
+        }
+        feed.tell();
+        let rows: Vec<_> = receiver.try_iter().flat_map(|hand_over| hand_over.delta.rows).collect();
+        let mut sum = Counts::default();
+        rows.iter().for_each(|row| sum.add(row.counts));
+        assert_eq!((sum.packets, sum.bytes), (2880, 20 * 2880));
+        assert!(rows.iter().any(|row| row.bucket.seconds == 86_400));
+        for row in rows {
+            let within = |time: Timestamp| row.bucket.start <= time.clamped().0 && time.clamped().0 < row.bucket.end();
+            assert!(
+                within(row.seen.first)
+                    && within(row.seen.last)
+                    && row.bucket.start % i64::from(row.bucket.seconds) == 0
+            );
+        }
     }
 }

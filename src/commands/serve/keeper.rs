@@ -107,14 +107,18 @@ impl Keeper {
     /// Works until every feed is gone; says whether everything that was counted has been committed.
     pub(super) fn run(mut self, hand_overs: &Receiver<HandOver>) -> bool {
         loop {
-            if self.failed_at.is_some_and(|at| at.elapsed() < RETRY) && !self.control.stopping() {
+            if let Some(at) = self.failed_at
+                && !self.control.stopping()
+            {
                 // Nothing is taken from the feeds that cannot be stored: there it is kept in the least room.
+                if at.elapsed() >= RETRY {
+                    self.commit();
+                }
                 thread::sleep(LOOK_EVERY);
                 continue;
             }
-            let waiting = self.failed_at.is_some() && !self.control.stopping();
-            match hand_overs.recv_timeout(if waiting { Duration::ZERO } else { Duration::from_secs(3600) }) {
-                _ if waiting => (),
+            let at_most = if self.failed_at.is_some() { RETRY } else { Duration::from_secs(3600) };
+            match hand_overs.recv_timeout(at_most) {
                 Ok(first) => {
                     // What came meanwhile shares the commit; not all that a fast file could bring while it is waited for.
                     for hand_over in std::iter::once(first).chain(hand_overs.try_iter().take(SHARED_COMMIT)) {
@@ -170,8 +174,14 @@ impl Keeper {
         }
         let mut board = lock(&self.board);
         for (number, feed) in &self.feeds {
-            network(&mut board.networks, &feed.network);
-            board.processes.insert(*number, (feed.network.clone(), feed.process));
+            // One that the database has not named yet must not give all others a label.
+            if board.networks.is_empty() {
+                network(&mut board.networks, &feed.network);
+            }
+            // What was shown while nothing could be committed may be ahead.
+            let shown = board.processes.get(number).map(|(_, shown)| *shown).unwrap_or_default();
+            let process = if shown.is_ahead_of(&feed.process) { shown } else { feed.process };
+            board.processes.insert(*number, (feed.network.clone(), process));
         }
     }
 

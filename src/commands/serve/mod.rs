@@ -4,6 +4,8 @@
 //! the main thread and only reads the board of committed totals. They talk by messages and tickets ([`control`]).
 //! Before they start, what none of them needs is given up ([`mod@confine`]).
 
+#[cfg(feature = "live")]
+mod changes;
 #[cfg(target_os = "linux")]
 mod confine;
 mod control;
@@ -110,7 +112,9 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
         None => {
             let wanted = devices::Wanted::from_flags(args.zerotier_device);
             let mut others = feeds.split();
+            let guard = Guard(Arc::clone(&alarm));
             feeds.threads.push(thread::Builder::new().name("devices".to_owned()).spawn(move || {
+                let _guard = guard;
                 if let Err(error) = devices::follow(wanted, node, &mut others) {
                     log::warn(&format!("cannot capture: {error:#}"));
                     others.alarm.notify_one();

@@ -24,11 +24,30 @@ fn a_writer_has_no_files_elsewhere() {
 }
 
 #[test]
-fn an_older_database_is_refused_by_a_reader() {
+fn a_database_without_its_version_is_damaged() {
     let (_dir, db) = place();
     Writer::open(&db).unwrap();
     Connection::open(db.canonicalize().unwrap()).unwrap().pragma_update(None, "user_version", 0).unwrap();
-    assert!(line(Reader::open(&db)).contains("is empty"));
+    assert!(line(Reader::open(&db)).contains("is damaged: its header is not that of its tables"));
+    assert!(line(Writer::open(&db)).contains("is damaged: its header is not that of its tables"));
+}
+
+#[test]
+fn a_log_without_its_database_is_not_thrown_away() {
+    let (dir, db) = place();
+    let mut writer = Writer::open(&db).unwrap();
+    store(&mut writer, Origin::Live, &[packet(0, 1, 7, at(0))]);
+    let crashed = dir.path().join("crashed.db");
+    fs::copy(wal(&db), wal(&crashed)).unwrap();
+    let log = fs::read(wal(&crashed)).unwrap();
+    for make in [None, Some(""), Some("x")] {
+        if let Some(text) = make {
+            fs::write(&crashed, text).unwrap();
+        }
+        assert!(line(Writer::open(&crashed)).contains("is damaged: it is missing or too short"));
+        assert!(make.is_none() || line(Reader::open(&crashed)).contains("is damaged: it is missing or too short"));
+        assert_eq!(fs::read(wal(&crashed)).unwrap(), log);
+    }
 }
 
 #[test]

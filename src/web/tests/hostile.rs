@@ -100,7 +100,8 @@ fn answers_that_nobody_takes_do_not_pile_up() {
     let mut first = server.connect();
     first.write_all(b"GET /large HTTP/1.1\r\n\r\n").unwrap();
     first.read_exact(&mut [0]).unwrap();
-    let answer = ask(&mut server.connect(), "GET /large HTTP/1.1\r\n\r\n");
+    // Not the same one, which would be shared.
+    let answer = ask(&mut server.connect(), "GET /large/too HTTP/1.1\r\n\r\n");
     assert_eq!(answer.body.len(), LARGE);
     trickle_until_dropped(&mut first);
 }

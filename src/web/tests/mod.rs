@@ -57,7 +57,9 @@ impl Server {
             async move {
                 match path.as_str() {
                     "/" => Response { status: 200, content_type: "text/html", body: page().into_bytes() },
-                    "/large" => Response { status: 200, content_type: "text/plain", body: vec![b'x'; LARGE] },
+                    "/large" | "/large/too" => {
+                        Response { status: 200, content_type: "text/plain", body: vec![b'x'; LARGE] }
+                    }
                     "/later" => {
                         tokio::time::sleep(SHORT).await;
                         Response::text(200, "later")
