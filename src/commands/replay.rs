@@ -66,9 +66,10 @@ pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
                 return ControlFlow::Continue(());
             }
         }
-        let outcome = meter.frame(frame);
         if imports {
-            inputs[source].record(outcome, frame.time);
+            inputs[source].record(meter.frame(frame), frame.time);
+        } else {
+            meter.defer(frame);
         }
         if meter.rows() >= MAX_ROWS
             && let Err(error) = take(&mut meter, &mut totals, database.as_mut())

@@ -28,11 +28,11 @@ pub(super) struct Cuts {
 impl Cuts {
     /// A packet in scope of which `len` bytes of Ethernet payload were captured, and not all.
     #[inline(always)]
-    pub(super) fn record(&mut self, len: usize, rule: u16) {
-        if len == usize::from(rule) {
+    pub(super) fn record(&mut self, len: u32, rule: u16) {
+        if len == u32::from(rule) {
             self.at_rule += 1;
         } else {
-            self.record_elsewhere(len);
+            self.record_elsewhere(len as usize);
         }
     }
 

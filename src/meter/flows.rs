@@ -4,11 +4,13 @@ use super::ledger::NO_ROW;
 use super::pairing::NO_PAIR;
 use crate::packet::Flow;
 
-/// Sets at first and at most. What finds its set full takes the place of another: the cache only saves time.
-const MIN_SETS: usize = 1 << 8;
-const MAX_SETS: usize = 1 << 17;
+/// Places at first and at most. It is at most a quarter full until it is at its largest, so that most flows are in the
+/// first place where they are looked for.
+const MIN_PLACES: usize = 1 << 11;
+const MAX_PLACES: usize = 1 << 19;
 
-/// Flows in a set: those that a look may have to compare.
+/// Places where a flow may be, one behind another. What finds them taken takes that of another: the cache only saves
+/// time.
 const WAYS: usize = 4;
 
 /// How the packets of a flow count. Teed ones are between two other nodes.
@@ -56,9 +58,9 @@ impl Known {
     }
 }
 
-/// The cache: sets of flows that share the lower bits of a hash.
+/// The cache.
 pub(super) struct Flows {
-    sets: Vec<[Known; WAYS]>,
+    places: Vec<Known>,
     used: usize,
     /// One for every word of a flow.
     key: [u64; 6],
@@ -67,26 +69,36 @@ pub(super) struct Flows {
 }
 
 impl Flows {
-    /// Empty; `key` keeps clients from choosing addresses that share a set.
+    /// Empty; `key` keeps clients from choosing addresses that share a place.
     pub(super) fn new(key: [u64; 6]) -> Self {
-        Flows { sets: empty(MIN_SETS), used: 0, key, turn: 0 }
+        Flows { places: empty(MIN_PLACES), used: 0, key, turn: 0 }
     }
 
     /// The place of a flow that has been met.
     #[inline(always)]
-    pub(super) fn find(&mut self, flow: &Flow) -> Option<&mut Known> {
+    pub(super) fn find(&self, flow: &Flow) -> Option<u32> {
         let home = self.home(flow);
-        self.sets[home].iter_mut().find(|known| known.flow == *flow)
+        (home..home + WAYS)
+            .map(|place| place & (self.places.len() - 1))
+            .find(|place| self.places[*place].flow == *flow)
+            .map(|place| place as u32)
     }
 
-    /// Remembers a flow; where.
-    pub(super) fn insert(&mut self, known: Known) -> &mut Known {
-        if self.used > self.sets.len() * WAYS / 2 && self.sets.len() < MAX_SETS {
-            let larger = empty(2 * self.sets.len());
+    /// What stands there.
+    #[inline(always)]
+    pub(super) fn at(&mut self, place: u32) -> &mut Known {
+        let last = self.places.len() - 1;
+        &mut self.places[place as usize & last]
+    }
+
+    /// Remembers a flow; where. The places of others may change.
+    pub(super) fn insert(&mut self, known: Known) -> u32 {
+        if self.used >= self.places.len() / 4 && self.places.len() < MAX_PLACES {
+            let larger = empty(2 * self.places.len());
             self.used = 0;
-            for known in std::mem::replace(&mut self.sets, larger).as_flattened() {
+            for known in std::mem::replace(&mut self.places, larger) {
                 if known.flow != Flow::NONE {
-                    self.place(*known);
+                    self.place(known);
                 }
             }
         }
@@ -95,22 +107,21 @@ impl Flows {
 
     /// Forgets all.
     pub(super) fn clear(&mut self) {
-        self.sets = empty(MIN_SETS);
+        self.places = empty(MIN_PLACES);
         self.used = 0;
     }
 
-    fn place(&mut self, known: Known) -> &mut Known {
+    fn place(&mut self, known: Known) -> u32 {
         let home = self.home(&known.flow);
-        let set = &mut self.sets[home];
-        let free = set.iter().position(|known| known.flow == Flow::NONE);
+        let free = (0..WAYS).find(|way| self.at((home + way) as u32).flow == Flow::NONE);
         self.used += usize::from(free.is_some());
         self.turn = (self.turn + 1) % WAYS;
-        let slot = &mut set[free.unwrap_or(self.turn)];
-        *slot = known;
-        slot
+        let place = (home + free.unwrap_or(self.turn)) as u32;
+        *self.at(place) = known;
+        place
     }
 
-    /// The set of a flow. A keyed sum of products, like the packets' fingerprints.
+    /// The first place of a flow: a keyed sum of products, like the packets' fingerprints.
     #[inline(always)]
     fn home(&self, flow: &Flow) -> usize {
         let [a, b, c, d, e, f] = flow.words();
@@ -121,10 +132,10 @@ impl Flows {
             sum = sum.wrapping_add(product(d.wrapping_add(l), e.wrapping_add(m))).wrapping_add(product(f, n));
         }
         let mixed = ((sum >> 64) as u64 ^ sum as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (mixed >> 40) as usize & (self.sets.len() - 1)
+        (mixed >> 40) as usize & (self.places.len() - 1)
     }
 }
 
-fn empty(sets: usize) -> Vec<[Known; WAYS]> {
-    vec![[Known::new(Flow::NONE, Kind::OutOfScope); WAYS]; sets]
+fn empty(places: usize) -> Vec<Known> {
+    vec![Known::new(Flow::NONE, Kind::OutOfScope); places]
 }

@@ -10,10 +10,11 @@ use crate::time::{Span, Timestamp};
 
 /// The first and the largest size. The table is at most three quarters full, so that at its largest there is room for
 /// the million unpaired packets it promises and half a million more before the next full pass.
-const MIN_SLOTS: usize = 1 << 10;
+const MIN_SLOTS: usize = 1 << 12;
 const MAX_SLOTS: usize = 1 << 21;
 
-/// After so many packets as many slots are swept: they share what the step costs, and it is over quickly.
+/// After so many packets so many slots are swept: packets share what the step costs, and it is over quickly.
+const SWEEP_EVERY: usize = 256;
 const SWEEP_STEP: usize = 64;
 
 /// The pair of a packet that waits for no pair's sake.
@@ -69,7 +70,7 @@ impl Table {
             used: 0,
             full: full(MIN_SLOTS),
             sweep_at: 0,
-            sweep_after: SWEEP_STEP,
+            sweep_after: SWEEP_EVERY,
             since_pass: 0,
             window,
             overflows: 0,
@@ -232,8 +233,8 @@ impl Table {
         let start = self.sweep_at & (self.slots.len() - 1);
         self.sweep_at = start + SWEEP_STEP;
         self.sweep(start..self.sweep_at, now, expired);
-        self.sweep_after = SWEEP_STEP;
-        self.since_pass += SWEEP_STEP;
+        self.sweep_after = SWEEP_EVERY;
+        self.since_pass += SWEEP_EVERY;
     }
 
     fn sweep(&mut self, slots: Range<usize>, now: Timestamp, expired: &mut impl FnMut(u32)) {

@@ -96,9 +96,7 @@ impl Feed {
     /// Takes in a frame.
     pub(super) fn frame(&mut self, frame: &Frame<'_>) {
         match self.filter.as_mut().map(|filter| filter.accepts(frame)) {
-            None | Some(Ok(true)) => {
-                self.meter.frame(frame);
-            }
+            None | Some(Ok(true)) => self.meter.defer(frame),
             Some(Ok(false)) => (),
             Some(Err(error)) => self.warn_once(format!("{error:#}; its frames are left out")),
         }
