@@ -8,7 +8,7 @@ use super::pairing::{NO_PAIR, Place, Table};
 use super::{Settings, Stats, Tee};
 use crate::packet::Flow;
 use crate::parse::Reject;
-use crate::time::{Span, Timestamp};
+use crate::time::Timestamp;
 use crate::traffic::Outcome;
 
 /// One key in so many is paired in the shadow under `--tee one`.
@@ -17,28 +17,38 @@ const SHADOW_SHARE: u64 = 64;
 /// All that counting needs of a packet, once its bytes are gone.
 #[derive(Clone, Copy)]
 pub(super) struct Read {
-    /// The place of its flow.
-    pub known: u32,
+    pub flow: Flow,
+    /// Of the flow.
+    pub hash: usize,
     /// Of the bytes; any where there are no copies.
     pub fingerprint: u64,
-    /// The latest time seen, its own included.
-    pub now: Timestamp,
-    /// How far its own lies behind, in nanoseconds.
-    pub behind: u64,
+    pub when: When,
     pub len: u32,
     pub captured_len: u32,
     pub is_cut: bool,
 }
 
+/// A packet's time among those of all frames.
+#[derive(Clone, Copy)]
+pub(super) struct When {
+    pub time: Timestamp,
+    /// The latest one seen, this one included.
+    pub now: Timestamp,
+    /// How far this one lies behind it, in nanoseconds; the most there are if it is further.
+    pub behind: u64,
+}
+
 impl Read {
     /// Stands where no packet does.
-    pub(super) const NOTHING: Read =
-        Read { known: 0, fingerprint: 0, now: Timestamp(0), behind: 0, len: 0, captured_len: 0, is_cut: false };
-
-    #[inline(always)]
-    fn time(&self) -> Timestamp {
-        self.now - Span(self.behind.into())
-    }
+    pub(super) const NOTHING: Read = Read {
+        flow: Flow::NONE,
+        hash: 0,
+        fingerprint: 0,
+        when: When { time: Timestamp(0), now: Timestamp(0), behind: 0 },
+        len: 0,
+        captured_len: 0,
+        is_cut: false,
+    };
 }
 
 /// The sums, and what is remembered of the packets in them.
@@ -101,7 +111,7 @@ impl Count {
     }
 
     /// Finds out what holds for all packets of a flow.
-    pub(super) fn meet(&self, flow: Flow) -> Known {
+    fn meet(&self, flow: Flow) -> Known {
         let macs = flow.macs();
         let own = macs.is_some_and(|(src, dst)| [src, dst].map(Some).contains(&self.settings.observer));
         let teed = macs.is_some() && !own && !flow.to_group();
@@ -119,7 +129,23 @@ impl Count {
     /// Takes a packet.
     #[inline(always)]
     pub(super) fn packet(&mut self, read: &Read, flows: &mut Flows) -> Outcome {
-        let known = flows.at(read.known);
+        match flows.find(read.hash, &read.flow) {
+            Some(known) => self.known(read, known),
+            None => self.unknown(read, flows),
+        }
+    }
+
+    /// Takes a packet of a flow that has not been met, or not lately: the slow way.
+    #[cold]
+    #[inline(never)]
+    fn unknown(&mut self, read: &Read, flows: &mut Flows) -> Outcome {
+        let known = flows.insert(read.hash, self.meet(read.flow));
+        self.known(read, known)
+    }
+
+    /// Takes a packet of a flow whose kind is known.
+    #[inline(always)]
+    fn known(&mut self, read: &Read, known: &mut Known) -> Outcome {
         self.frames[known.kind as usize] += 1;
         if !known.kind.is_in_scope() {
             return self.ended(Outcome::OutOfScope);
@@ -137,13 +163,13 @@ impl Count {
             self.look_in_shadow(read);
             return self.count(read, known);
         }
-        let when = (read.now, read.behind);
+        let when = (read.when.now, read.when.behind);
         let Count { waiting, ledger, stats, .. } = self;
-        waiting.tidy(read.now, &mut |pair| single(ledger, stats, pair));
+        waiting.tidy(read.when.now, &mut |pair| single(ledger, stats, pair));
         let place = waiting.look(fingerprint, when);
         if let Place::Within(at) = place {
             if known.kind != Kind::Group {
-                let (pair, counted_at) = waiting.take(at, read.now);
+                let (pair, counted_at) = waiting.take(at, read.when.now);
                 // The row is good for this pair only, which is that of the flow nearly always.
                 ledger.copied(pair, known.row, counted_at);
                 stats.pairs += 1;
@@ -160,8 +186,8 @@ impl Count {
     /// Counts a packet.
     #[inline(always)]
     fn count(&mut self, read: &Read, known: &mut Known) -> Outcome {
-        if !self.ledger.count_at(known.pair, known.row, read.len, read.time()) {
-            self.find_and_count(known, read.len, read.time());
+        if !self.ledger.count_at(known.pair, known.row, read.len, read.when.time) {
+            self.find_and_count(known, read.len, read.when.time);
         }
         self.stats.bytes += u64::from(read.len);
         if read.captured_len > u32::from(self.settings.tee_bytes) && known.kind != Kind::Group {
@@ -198,13 +224,13 @@ impl Count {
         if !(read.fingerprint >> 1).is_multiple_of(SHADOW_SHARE) {
             return;
         }
-        let when = (read.now, read.behind);
+        let when = (read.when.now, read.when.behind);
         self.shadow.frames += 1;
         // Nobody is told of those that leave.
-        self.waiting.tidy(read.now, &mut |_| ());
+        self.waiting.tidy(read.when.now, &mut |_| ());
         match self.waiting.look(read.fingerprint, when) {
             Place::Within(at) => {
-                self.waiting.take(at, read.now);
+                self.waiting.take(at, read.when.now);
                 self.shadow.pairs += 1;
             }
             place => self.waiting.put(place, read.fingerprint, when, NO_PAIR, &mut |_| ()),

@@ -74,35 +74,32 @@ impl Flows {
         Flows { places: empty(MIN_PLACES), used: 0, key, turn: 0 }
     }
 
-    /// The place of a flow that has been met.
+    /// What is known of a flow that has been met.
     #[inline(always)]
-    pub(super) fn find(&self, flow: &Flow) -> Option<u32> {
-        let home = self.home(flow);
-        (home..home + WAYS)
-            .map(|place| place & (self.places.len() - 1))
-            .find(|place| self.places[*place].flow == *flow)
-            .map(|place| place as u32)
-    }
-
-    /// What stands there.
-    #[inline(always)]
-    pub(super) fn at(&mut self, place: u32) -> &mut Known {
+    pub(super) fn find(&mut self, hash: usize, flow: &Flow) -> Option<&mut Known> {
         let last = self.places.len() - 1;
-        &mut self.places[place as usize & last]
+        let place = (hash..hash + WAYS).map(|place| place & last).find(|&place| self.places[place].flow == *flow)?;
+        Some(&mut self.places[place])
     }
 
-    /// Remembers a flow; where. The places of others may change.
-    pub(super) fn insert(&mut self, known: Known) -> u32 {
+    /// What stands where a flow is looked for first.
+    #[inline(always)]
+    pub(super) fn touch(&self, hash: usize) -> &Known {
+        &self.places[hash & (self.places.len() - 1)]
+    }
+
+    /// Remembers a flow.
+    pub(super) fn insert(&mut self, hash: usize, known: Known) -> &mut Known {
         if self.used >= self.places.len() / 4 && self.places.len() < MAX_PLACES {
             let larger = empty(2 * self.places.len());
             self.used = 0;
             for known in std::mem::replace(&mut self.places, larger) {
                 if known.flow != Flow::NONE {
-                    self.place(known);
+                    self.place(self.hash(&known.flow), known);
                 }
             }
         }
-        self.place(known)
+        self.place(hash, known)
     }
 
     /// Forgets all.
@@ -111,19 +108,24 @@ impl Flows {
         self.used = 0;
     }
 
-    fn place(&mut self, known: Known) -> u32 {
-        let home = self.home(&known.flow);
-        let free = (0..WAYS).find(|way| self.at((home + way) as u32).flow == Flow::NONE);
-        self.used += usize::from(free.is_some());
+    fn place(&mut self, hash: usize, known: Known) -> &mut Known {
+        let last = self.places.len() - 1;
+        let mut ways = (hash..hash + WAYS).map(|place| place & last);
         self.turn = (self.turn + 1) % WAYS;
-        let place = (home + free.unwrap_or(self.turn)) as u32;
-        *self.at(place) = known;
-        place
+        let place = match ways.find(|&place| self.places[place].flow == Flow::NONE) {
+            Some(free) => {
+                self.used += 1;
+                free
+            }
+            None => (hash + self.turn) & last,
+        };
+        self.places[place] = known;
+        &mut self.places[place]
     }
 
-    /// The first place of a flow: a keyed sum of products, like the packets' fingerprints.
+    /// Tells where a flow is looked for first: a keyed sum of products, like the packets' fingerprints.
     #[inline(always)]
-    fn home(&self, flow: &Flow) -> usize {
+    pub(super) fn hash(&self, flow: &Flow) -> usize {
         let [a, b, c, d, e, f] = flow.words();
         let [i, j, k, l, m, n] = self.key;
         let product = |a: u64, b: u64| u128::from(a) * u128::from(b);
@@ -131,8 +133,7 @@ impl Flows {
         if flow.is_ipv6() {
             sum = sum.wrapping_add(product(d.wrapping_add(l), e.wrapping_add(m))).wrapping_add(product(f, n));
         }
-        let mixed = ((sum >> 64) as u64 ^ sum as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (mixed >> 40) as usize & (self.places.len() - 1)
+        (((sum >> 64) as u64 ^ sum as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize
     }
 }
 

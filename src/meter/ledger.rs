@@ -88,6 +88,12 @@ impl Ledger {
         pairs
     }
 
+    /// Fetches a row.
+    #[inline(always)]
+    pub(super) fn touch(&self, row: u32) -> u32 {
+        self.delta.rows.get(row as usize).map_or(0, |row| row.pair)
+    }
+
     /// Counts a packet of a pair, if the pair's row for its time stands where it stood last time.
     #[inline(always)]
     pub(super) fn count_at(&mut self, pair: u32, row: u32, len: u32, time: Timestamp) -> bool {

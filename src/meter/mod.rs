@@ -17,13 +17,15 @@ pub use diagnosis::{Apart, Diagnosis, Warning};
 pub use index::Limits;
 pub use scope::{Cidr, Scope};
 
+use std::hint::black_box;
+
 use clock::{Clock, Step};
-use count::{Count, Read};
+use count::{Count, Read, When};
 use fingerprint::Fingerprint;
 use flows::Flows;
 
 use crate::frame::{Frame, LinkType};
-use crate::packet::{Flow, Mac, Packet};
+use crate::packet::{Mac, Packet};
 use crate::parse;
 use crate::time::{Span, Timestamp};
 use crate::traffic::{Delta, Directory, Outcome, Outcomes};
@@ -117,9 +119,6 @@ impl Stats {
 /// to stay in its nearest cache.
 const BATCH: usize = 64;
 
-/// The latest time seen, and how far a packet's lies behind it, in nanoseconds.
-type Now = (Timestamp, u64);
-
 /// Counts the packets of one device or of one history of files.
 pub struct Meter {
     clock: Clock,
@@ -148,27 +147,27 @@ impl Meter {
     /// Takes one frame in and says what became of it.
     #[inline(always)]
     pub fn frame(&mut self, frame: &Frame<'_>) -> Outcome {
-        let now = self.now(frame.time);
-        self.any(now, frame.link, frame.original_len, frame.data)
+        let when = self.when(frame.time);
+        self.any(when, frame.link, frame.original_len, frame.data)
     }
 
     /// Takes one frame in, for less time where nobody asks what became of it: it is counted together with its
     /// neighbours, at the latest when somebody asks for sums.
     #[inline(always)]
     pub fn defer(&mut self, frame: &Frame<'_>) {
-        let now = self.now(frame.time);
+        let when = self.when(frame.time);
         match parse::plain_ipv4(frame) {
-            Some(packet) => self.defer_packet(&packet, now),
+            Some(packet) => self.defer_packet(&packet, when),
             // Part by part: handed over as a whole, every frame would have to stand in memory.
-            None => self.defer_any(now, frame.link, frame.original_len, frame.data),
+            None => self.defer_any(when, frame.link, frame.original_len, frame.data),
         }
     }
 
-    fn any(&mut self, now: Now, link: LinkType, original_len: u32, data: &[u8]) -> Outcome {
+    fn any(&mut self, when: When, link: LinkType, original_len: u32, data: &[u8]) -> Outcome {
         self.settle();
-        match parse::packet(&Frame { time: now.0, link, original_len, data }) {
+        match parse::packet(&Frame { time: when.time, link, original_len, data }) {
             Ok(packet) => {
-                let read = self.read(&packet, now);
+                let read = self.read(&packet, when);
                 self.count.packet(&read, &mut self.flows)
             }
             Err(reject) => self.count.reject(reject),
@@ -177,9 +176,9 @@ impl Meter {
 
     /// Any frame: apart from those that nearly all are, whose way is all the shorter for it.
     #[inline(never)]
-    fn defer_any(&mut self, now: Now, link: LinkType, original_len: u32, data: &[u8]) {
-        match parse::packet(&Frame { time: now.0, link, original_len, data }) {
-            Ok(packet) => self.defer_packet(&packet, now),
+    fn defer_any(&mut self, when: When, link: LinkType, original_len: u32, data: &[u8]) {
+        match parse::packet(&Frame { time: when.time, link, original_len, data }) {
+            Ok(packet) => self.defer_packet(&packet, when),
             Err(reject) => {
                 self.count.reject(reject);
             }
@@ -187,8 +186,8 @@ impl Meter {
     }
 
     #[inline(always)]
-    fn defer_packet(&mut self, packet: &Packet<'_>, now: Now) {
-        let read = self.read(packet, now);
+    fn defer_packet(&mut self, packet: &Packet<'_>, when: When) {
+        let read = self.read(packet, when);
         self.batch[self.waiting % BATCH] = read;
         self.waiting += 1;
         if self.waiting == BATCH {
@@ -198,57 +197,48 @@ impl Meter {
 
     /// All that counting needs of a packet.
     #[inline(always)]
-    fn read(&mut self, packet: &Packet<'_>, (now, behind): Now) -> Read {
-        let known = match self.flows.find(&packet.flow) {
-            Some(known) => known,
-            None => {
-                // Word by word, for the same reason.
-                let [a, b, c, d, e, f] = packet.flow.words();
-                self.meet((a, b), (c, d), (e, f))
-            }
-        };
+    fn read(&self, packet: &Packet<'_>, when: When) -> Read {
         let Settings { tee, tee_bytes, .. } = self.count.settings;
         let rule_len = usize::from(tee_bytes).saturating_sub(packet.tag_bytes);
         Read {
-            known,
+            flow: packet.flow,
+            hash: self.flows.hash(&packet.flow),
             fingerprint: match tee {
                 Tee::None => 0,
                 _ => self.fingerprint.of(packet.bytes.get(..rule_len).unwrap_or(packet.bytes)),
             },
-            now,
-            behind,
+            when,
             len: packet.len,
             captured_len: packet.captured_len as u32,
             is_cut: packet.is_cut(),
         }
     }
 
-    /// The slow way: what holds for all packets of a flow is found out once.
-    #[cold]
-    #[inline(never)]
-    fn meet(&mut self, link: (u64, u64), src: (u64, u64), dst: (u64, u64)) -> u32 {
-        // Packets that wait know their flows by their places, and those may change now.
-        self.settle();
-        self.flows.insert(self.count.meet(Flow::from_words([link.0, link.1, src.0, src.1, dst.0, dst.1])))
-    }
-
     /// Counts the packets that wait to be.
     #[inline(never)]
     fn settle(&mut self) {
-        for read in &self.batch[..self.waiting] {
-            self.count.packet(read, &mut self.flows);
+        let Meter { flows, count, .. } = self;
+        let batch = &self.batch[..self.waiting];
+        // Memory that is far brings much in the time of one thing, if it is asked for together: first of all where flows
+        // and copies are, then what flows lead to.
+        let touched =
+            batch.iter().fold(0, |all, read| all ^ flows.touch(read.hash).pair ^ count.waiting.touch(read.fingerprint));
+        let touched = batch.iter().fold(touched, |all, read| all ^ count.ledger.touch(flows.touch(read.hash).row));
+        black_box(touched);
+        for read in batch {
+            count.packet(read, flows);
         }
         self.waiting = 0;
     }
 
     /// What time it is now that a frame has this one.
     #[inline(always)]
-    fn now(&mut self, time: Timestamp) -> Now {
+    fn when(&mut self, time: Timestamp) -> When {
         match self.clock.frame(time) {
-            Step::Behind(behind) => (self.clock.now(), behind),
+            Step::Behind(behind) => When { time, now: self.clock.now(), behind },
             Step::Leap => {
                 self.give_up();
-                (time, 0)
+                When { time, now: time, behind: 0 }
             }
         }
     }

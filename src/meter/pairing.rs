@@ -102,6 +102,12 @@ impl Table {
         }
     }
 
+    /// Fetches what a look will need.
+    #[inline(always)]
+    pub(super) fn touch(&self, fingerprint: u64) -> u32 {
+        self.slots[self.home(fingerprint)].pair
+    }
+
     /// Looks for the packet that waits under this fingerprint, and whether it does so within the window of a time,
     /// earlier or later, that is so much `behind` now.
     #[inline(always)]
@@ -153,7 +159,9 @@ impl Table {
                 at
             }
         };
-        self.slots[at] = slot;
+        // Field by field: as a whole it would be put together in memory first, and read from there too early.
+        let place = &mut self.slots[at];
+        (place.fingerprint, place.time, place.pair) = (slot.fingerprint, slot.time, slot.pair);
         if behind > self.window {
             // Its window has passed before it came.
             expired(pair);
@@ -213,14 +221,14 @@ impl Table {
         let mut at = hole;
         loop {
             at = self.after(at);
-            let slot = self.slots[at];
-            if slot.fingerprint == 0 {
+            let fingerprint = self.slots[at].fingerprint;
+            if fingerprint == 0 {
                 break;
             }
-            let from_home = at.wrapping_sub(self.home(slot.fingerprint)) & mask;
+            let from_home = at.wrapping_sub(self.home(fingerprint)) & mask;
             let from_hole = at.wrapping_sub(hole) & mask;
             if from_home >= from_hole {
-                self.slots[hole] = slot;
+                self.slots[hole] = self.slots[at];
                 hole = at;
             }
         }
