@@ -394,3 +394,57 @@ fn a_name_takes_one_line_whatever_is_in_it() {
     let source = Source::from_argument(std::ffi::OsStr::new("a\n\u{1b}[2Jb"));
     assert_eq!(source.to_string(), r"a\n\u{1b}[2Jb");
 }
+
+/// Long enough to be read ahead, with records that lie across chunks and such that are longer than what is kept of one.
+#[test]
+fn long_files_read_as_written() {
+    let frames: Vec<Made> = (0..3000_u32)
+        .map(|number| {
+            let len = if number.is_multiple_of(500) { 200_000 } else { number as usize * 37 % 3000 };
+            (u64::from(number), number.to_le_bytes().into_iter().cycle().take(len).collect(), 0)
+        })
+        .collect();
+    let (bytes, want) = classic(false, false, &frames);
+    assert!(bytes.len() > 5 << 20);
+    let cut = bytes.len() - 1;
+    let last = bytes.len() - 16 - frames[2999].1.len();
+    let files = [bytes.clone(), gzip(&bytes), zstd::encode_all(&bytes[..], 1).unwrap()];
+    for file in files {
+        let (seen, end) = walk_bytes(&file);
+        assert!(end.is_ok() && seen == want);
+    }
+    for step in [100_000, usize::MAX] {
+        for file in [bytes[..cut].to_vec(), gzip(&bytes[..cut]), zstd::encode_all(&bytes[..cut], 1).unwrap()] {
+            let (seen, end) = walk(Dribble(Cursor::new(file), step));
+            assert!(matches!(end, Err(Error::Damaged { offset, .. }) if offset == last as u64), "{end:?}");
+            assert!(seen == want[..2999]);
+        }
+    }
+}
+
+#[test]
+fn what_was_read_before_a_fault_stands_in_long_files() {
+    struct Fails(Cursor<Vec<u8>>);
+    impl Read for Fails {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            match self.0.read(out)? {
+                0 => Err(io::Error::other("the disk is gone")),
+                read => Ok(read),
+            }
+        }
+    }
+    let (bytes, want) = classic(false, false, &vec![(7, vec![1; 2000], 0); 2000]);
+    let len = bytes.len() as u64;
+    let mut file = CaptureFile::new(Fails(Cursor::new(bytes))).unwrap();
+    // Broken off in between, the next call goes on with the same frame.
+    let mut seen = 0;
+    let halves = [0, 1].map(|_| {
+        file.read(|_| {
+            seen += 1;
+            if seen == 1501 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+    });
+    assert!(matches!(halves[0], Ok(Some(()))) && seen == want.len() + 1);
+    let Err(Error::Damaged { offset, what }) = &halves[1] else { panic!("{halves:?}") };
+    assert_eq!((*offset, &**what), (len, "the disk is gone"));
+}
