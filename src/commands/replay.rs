@@ -19,7 +19,7 @@ use crate::report::{Builder, thousands};
 use crate::store;
 
 /// Rows of the matrix that are gathered before they are summed up: bounds memory, whatever the times are.
-const MAX_ROWS: usize = 1 << 20;
+const MAX_ROWS: usize = 1 << 16;
 
 /// Frames between two looks at the progress bar.
 const PROGRESS_STEP: u64 = 1 << 14;
