@@ -1,22 +1,16 @@
 //! An IP packet, as much of it as counting needs.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// An IP packet found in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet<'a> {
-    /// Source address.
-    pub src: IpAddr,
-    /// Destination address.
-    pub dst: IpAddr,
+    /// From whom to whom.
+    pub flow: Flow,
     /// Its length in bytes by its own IP header; never the captured length.
     pub len: u32,
-    /// Source and destination MAC, where the link is Ethernet.
-    pub macs: Option<(Mac, Mac)>,
-    /// Sent to a group: a broadcast or multicast address or MAC.
-    pub to_group: bool,
     /// Four bytes for each VLAN tag before the IP header: the tee rule's length counts them too.
     pub tag_bytes: usize,
     /// Bytes captured behind the link header, VLAN tags included: what `tee N` cuts to N.
@@ -27,9 +21,125 @@ pub struct Packet<'a> {
 
 impl Packet<'_> {
     /// Whether bytes of the packet are missing in the capture.
+    #[inline(always)]
     pub fn is_cut(&self) -> bool {
-        self.bytes.len() < self.len as usize
+        self.captured_len - self.tag_bytes < self.len as usize
     }
+}
+
+/// Two addresses, the MACs they are behind where the link is Ethernet, and whether the packet goes to a group: a
+/// broadcast or multicast address or MAC.
+///
+/// Every packet is looked up by it, so it is kept in words as they stand in an Ethernet frame, the first byte lowest: the
+/// source MAC and the EtherType; the destination MAC, above two bytes for the rest; then both IPv4 addresses in one word,
+/// or both of IPv6 in four. What is not there is 0.
+#[derive(Clone, Copy, Eq)]
+pub struct Flow([u64; 6]);
+
+/// EtherTypes, in the upper two bytes of the first word.
+const IPV4: u64 = u16::from_le_bytes([0x08, 0x00]) as u64;
+const IPV6: u64 = u16::from_le_bytes([0x86, 0xdd]) as u64;
+
+/// In the second word.
+const TO_GROUP: u64 = 1;
+const WITHOUT_MACS: u64 = 2;
+
+impl Flow {
+    /// Equal to no flow that has parts.
+    pub const NONE: Flow = Flow([u64::MAX; 6]);
+
+    /// From its parts.
+    pub fn new(src: IpAddr, dst: IpAddr, macs: Option<(Mac, Mac)>, to_group: bool) -> Self {
+        let (first, second) = macs.map_or((0, WITHOUT_MACS), |(src, dst)| (word(&src.0), word(&dst.0) << 16));
+        let second = second | if to_group { TO_GROUP } else { 0 };
+        match (src, dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                Flow([first | IPV4 << 48, second, word(&src.octets()) | word(&dst.octets()) << 32, 0, 0, 0])
+            }
+            (src, dst) => {
+                let ([a, b], [c, d]) = (halves(src), halves(dst));
+                Flow([first | IPV6 << 48, second, a, b, c, d])
+            }
+        }
+    }
+
+    /// Who sent.
+    pub fn src(&self) -> IpAddr {
+        let Flow([_, _, a, b, ..]) = *self;
+        if self.is_ipv6() { address(a, b) } else { Ipv4Addr::from((a as u32).to_le_bytes()).into() }
+    }
+
+    /// To whom.
+    pub fn dst(&self) -> IpAddr {
+        let Flow([_, _, v4, _, a, b]) = *self;
+        if self.is_ipv6() { address(a, b) } else { Ipv4Addr::from(((v4 >> 32) as u32).to_le_bytes()).into() }
+    }
+
+    /// The MACs of source and destination.
+    pub fn macs(&self) -> Option<(Mac, Mac)> {
+        let mac = |word: u64| {
+            let [a, b, c, d, e, f, ..] = word.to_le_bytes();
+            Mac([a, b, c, d, e, f])
+        };
+        (self.0[1] & WITHOUT_MACS == 0).then(|| (mac(self.0[0]), mac(self.0[1] >> 16)))
+    }
+
+    /// Whether it goes to a group.
+    pub fn to_group(&self) -> bool {
+        self.0[1] & TO_GROUP != 0
+    }
+
+    /// Whether it is between IPv6 addresses.
+    #[inline(always)]
+    pub fn is_ipv6(&self) -> bool {
+        self.0[0] >> 48 == IPV6
+    }
+
+    /// The words. Those between IPv4 addresses differ in the first three.
+    #[inline(always)]
+    pub fn words(&self) -> [u64; 6] {
+        self.0
+    }
+
+    /// From its words.
+    #[inline(always)]
+    pub fn from_words(words: [u64; 6]) -> Self {
+        Flow(words)
+    }
+}
+
+/// Word by word: as arrays they would go through `memcmp`.
+impl PartialEq for Flow {
+    #[inline(always)]
+    fn eq(&self, other: &Flow) -> bool {
+        let ([a, b, c, rest @ ..], [d, e, f, others @ ..]) = (&self.0, &other.0);
+        let rest = || rest.iter().zip(others).all(|(word, other)| word == other);
+        a == d && b == e && c == f && (!self.is_ipv6() || rest())
+    }
+}
+
+impl fmt::Debug for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {}, MACs {:?}, group {}", self.src(), self.dst(), self.macs(), self.to_group())
+    }
+}
+
+/// The bytes as one number, the first one lowest.
+fn word(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
+}
+
+fn halves(addr: IpAddr) -> [u64; 2] {
+    let addr = match addr {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    let bits = u128::from_le_bytes(addr.octets());
+    [bits as u64, (bits >> 64) as u64]
+}
+
+fn address(first: u64, last: u64) -> IpAddr {
+    Ipv6Addr::from((u128::from(first) | u128::from(last) << 64).to_le_bytes()).into()
 }
 
 /// An Ethernet address: its bytes as they stand in a frame.

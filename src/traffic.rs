@@ -101,6 +101,17 @@ impl Seen {
         Seen { first: time, last: time }
     }
 
+    /// One more packet at `time`.
+    #[inline(always)]
+    pub fn note(&mut self, time: Timestamp) {
+        // Nearly always the latest so far.
+        if time > self.last {
+            self.last = time;
+        } else if time < self.first {
+            self.first = time;
+        }
+    }
+
     /// Both.
     pub fn merge(&mut self, other: Seen) {
         self.first = self.first.min(other.first);

@@ -1,6 +1,7 @@
 //! A capture file of any bytes gives the same frames however it is read, or says why not.
 
 use std::io::{self, Cursor, Read};
+use std::ops::ControlFlow;
 
 use pcap_file::pcap::PcapReader;
 use pcap_file::pcapng::{Block, PcapNgReader};
@@ -60,20 +61,20 @@ fn walk(reader: impl Read + Send + 'static) -> (Vec<Seen>, End) {
         Ok(file) => file,
         Err(error) => return (seen, failed(error)),
     };
-    while seen.len() < FRAMES {
-        match file.advance() {
-            Ok(true) => {
-                let frame = file.frame().expect("a frame to which it has moved");
-                seen.push((Some(frame.time.0), frame.link.0, frame.original_len, frame.data.to_vec()));
-            }
-            Ok(false) => return (seen, End::Whole),
-            Err(error) => {
-                assert!(file.frame().is_none() && file.advance().is_err(), "it goes on after {error}");
-                return (seen, failed(error));
-            }
+    let read = file.read(|frame| {
+        seen.push((Some(frame.time.0), frame.link.0, frame.original_len, frame.data.to_vec()));
+        if seen.len() < FRAMES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    let end = match read {
+        Ok(Some(())) => End::Open,
+        Ok(None) => End::Whole,
+        Err(error) => {
+            let more = file.read(|_| ControlFlow::Break(()));
+            assert!(more.is_err(), "it goes on after {error}");
+            failed(error)
         }
-    }
-    (seen, End::Open)
+    };
+    (seen, end)
 }
 
 /// Hands over so many bytes at a time.

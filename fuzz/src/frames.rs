@@ -137,13 +137,13 @@ fn is_sound(frame: &Frame<'_>, parsed: &Result<Packet<'_>, Reject>) {
     let known = LINKS.contains(&frame.link);
     match parsed {
         Ok(packet) => {
-            let header = if packet.src.is_ipv6() { 40 } else { 20 };
-            assert!(known && packet.src.is_ipv6() == packet.dst.is_ipv6());
+            let header = if packet.flow.src().is_ipv6() { 40 } else { 20 };
+            assert!(known && packet.flow.src().is_ipv6() == packet.flow.dst().is_ipv6());
             assert!(packet.len >= header && packet.len <= 1 << 20);
             assert!(packet.bytes.len() >= header as usize && packet.tag_bytes.is_multiple_of(4));
             assert!(packet.captured_len >= packet.bytes.len() + packet.tag_bytes);
             assert!(packet.captured_len <= frame.data.len());
-            assert_eq!(packet.macs.is_some(), frame.link == LinkType::ETHERNET);
+            assert_eq!(packet.flow.macs().is_some(), frame.link == LinkType::ETHERNET);
         }
         Err(reject) => assert_eq!(reject.outcome() == Outcome::UnsupportedLink, !known),
     }
@@ -178,21 +178,21 @@ impl<'a> Rules<'a> {
             Err(reject) => return reject.outcome(),
         };
         let Settings { tee, tee_bytes, window, ref scope, both_ends, observer, .. } = *self.settings;
-        let src = scope.contains(packet.src);
-        let dst = !packet.to_group && scope.contains(packet.dst);
+        let src = scope.contains(packet.flow.src());
+        let dst = !packet.flow.to_group() && scope.contains(packet.flow.dst());
         if !(if both_ends { src && dst } else { src || dst }) {
             return Outcome::OutOfScope;
         }
-        let own = packet.macs.is_some_and(|(src, dst)| observer == Some(src) || observer == Some(dst));
-        if tee == Tee::None || !packet.to_group && (own || tee == Tee::One) {
+        let own = packet.flow.macs().is_some_and(|(src, dst)| observer == Some(src) || observer == Some(dst));
+        if tee == Tee::None || !packet.flow.to_group() && (own || tee == Tee::One) {
             return Outcome::Counted;
         }
         let len = usize::from(tee_bytes).saturating_sub(packet.tag_bytes).min(packet.bytes.len());
         let key = packet.bytes[..len].to_vec();
-        let waiting = if packet.to_group { &mut self.groups } else { &mut self.unicast };
+        let waiting = if packet.flow.to_group() { &mut self.groups } else { &mut self.unicast };
         let near = |then: i128| self.latest - then <= window.0 && (time - then).abs() <= window.0;
         if waiting.get(&key).is_some_and(|&then| near(then)) {
-            if !packet.to_group {
+            if !packet.flow.to_group() {
                 waiting.remove(&key);
             }
             return Outcome::Copy;

@@ -2,20 +2,20 @@
 
 use std::fmt;
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 
 use super::classic::Classic;
 use super::input::Input;
 use super::pcapng::Pcapng;
-use super::record::{Damage, Record};
+use super::record::{Damage, Next};
 use crate::frame::Frame;
 
 /// A capture file (or stream): pcap or pcapng, plain, gzip or zstd, recognised by content.
 ///
-/// Frames are not copied: [`CaptureFile::advance`] moves to the next, [`CaptureFile::frame`] shows it.
+/// Frames are not copied: they are shown in the window that was read.
 pub struct CaptureFile {
     input: Input,
     format: Format,
-    record: Option<Record>,
 }
 
 enum Format {
@@ -51,35 +51,60 @@ impl CaptureFile {
         } else {
             None
         };
-        Ok(CaptureFile { input, format: format.ok_or(Error::NotACapture)?, record: None })
+        Ok(CaptureFile { input, format: format.ok_or(Error::NotACapture)? })
     }
 
-    /// Moves to the next frame; `false` at the end. After an error there are no more.
-    pub fn advance(&mut self) -> Result<bool, Error> {
-        if let Some(record) = self.record.take() {
-            self.input.consume(record.len);
+    /// Gives `each` the frames, one after another, until it breaks off, with why, or the file ends. The frame at which
+    /// it breaks off is the first of the next call. After an error there are no more.
+    ///
+    /// # Errors
+    /// If the file is damaged.
+    #[inline]
+    pub fn read<B>(&mut self, mut each: impl FnMut(&Frame<'_>) -> ControlFlow<B>) -> Result<Option<B>, Error> {
+        loop {
+            let window = self.input.window();
+            let mut rest = window;
+            let halt = loop {
+                // One place for both formats, so that what is done with a frame is compiled into the loop.
+                let next = match &mut self.format {
+                    Format::Classic(classic) => classic.next(rest),
+                    Format::Pcapng(pcapng) => pcapng.next(rest),
+                };
+                rest = match next {
+                    Ok(Next::Frame(frame, behind)) => match each(&frame) {
+                        ControlFlow::Continue(()) => behind,
+                        ControlFlow::Break(why) => break Halt::BrokenOff(why),
+                    },
+                    Ok(Next::Other(behind)) => behind,
+                    Ok(Next::Wanted(len, inside)) => break Halt::Wanted(len, inside),
+                    Err(damage) => break Halt::Damage(damage),
+                };
+            };
+            let read = window.len() - rest.len();
+            self.input.consume(read);
+            let damage = match halt {
+                Halt::BrokenOff(why) => return Ok(Some(why)),
+                Halt::Damage(damage) => damage.to_string(),
+                Halt::Wanted(len, inside) => {
+                    let there = self.input.peek(len).len();
+                    match self.input.fault() {
+                        _ if there == len => continue,
+                        None if there == 0 => return Ok(None),
+                        None => Damage::Ends(inside).to_string(),
+                        Some(fault) => fault.to_string(),
+                    }
+                }
+            };
+            return Err(Error::Damaged { offset: self.input.offset(), what: damage });
         }
-        let next = match &mut self.format {
-            Format::Classic(classic) => classic.next(&mut self.input),
-            Format::Pcapng(pcapng) => pcapng.next(&mut self.input),
-        };
-        let what = match (next, self.input.fault()) {
-            (Ok(Some(record)), _) => {
-                self.record = Some(record);
-                return Ok(true);
-            }
-            (Ok(None), None) => return Ok(false),
-            (Ok(None) | Err(Damage::Ends(_)), Some(fault)) => fault.to_string(),
-            (Err(damage), _) => damage.to_string(),
-        };
-        Err(Error::Damaged { offset: self.input.offset(), what })
     }
+}
 
-    /// The frame that [`CaptureFile::advance`] moved to.
-    pub fn frame(&self) -> Option<Frame<'_>> {
-        let Record { time, link, original_len, skip, captured_len, .. } = self.record?;
-        Some(Frame { time, link, original_len, data: self.input.peeked(skip, captured_len) })
-    }
+/// Why the walk through a window ended.
+enum Halt<B> {
+    BrokenOff(B),
+    Wanted(usize, &'static str),
+    Damage(Damage),
 }
 
 impl Error {

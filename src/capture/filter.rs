@@ -38,13 +38,19 @@ impl Filter {
     }
 
     /// Whether the filter lets a frame through; an error if it cannot be compiled for the frame's link type.
+    #[inline]
     pub fn accepts(&mut self, frame: &Frame<'_>) -> anyhow::Result<bool> {
+        // Part by part: handed over as a whole, every frame would have to stand in memory, filter or not.
+        self.accepts_parts(frame.link, frame.original_len, frame.data)
+    }
+
+    fn accepts_parts(&mut self, link: LinkType, original_len: u32, data: &[u8]) -> anyhow::Result<bool> {
         // A family is a small number: the byte that is not 0 tells the order.
-        let big_endian = frame.link == LinkType::NULL && matches!(frame.data, [0, _, _, family, ..] if *family != 0);
-        let kind = Kind { link: frame.link, big_endian };
+        let big_endian = link == LinkType::NULL && matches!(data, [0, _, _, family, ..] if *family != 0);
+        let kind = Kind { link, big_endian };
         let compiled = self.programs.entry(kind).or_insert_with(|| compile(&self.expression, kind));
         match compiled {
-            Ok(program) => Ok(matches(program, frame)),
+            Ok(program) => Ok(matches(program, original_len, data)),
             Err(reason) => bail!("{reason}"),
         }
     }
@@ -80,7 +86,7 @@ fn file_of(Kind { link, big_endian }: Kind) -> anyhow::Result<Capture<Offline>> 
     Ok(capture?)
 }
 
-fn matches(program: &BpfProgram, frame: &Frame<'_>) -> bool {
+fn matches(program: &BpfProgram, original_len: u32, data: &[u8]) -> bool {
     let instructions = program.get_instructions();
     // An empty program is one that accepts everything.
     if instructions.is_empty() {
@@ -90,7 +96,6 @@ fn matches(program: &BpfProgram, frame: &Frame<'_>) -> bool {
     // within it and asks for nothing beyond the frame; it lives as long as the call. The data pointer is good for the
     // captured length, and bpf_filter reads nothing further.
     #[allow(unsafe_code)]
-    let accepted =
-        unsafe { bpf_filter(instructions.as_ptr(), frame.data.as_ptr(), frame.original_len, frame.data.len() as u32) };
+    let accepted = unsafe { bpf_filter(instructions.as_ptr(), data.as_ptr(), original_len, data.len() as u32) };
     accepted > 0
 }

@@ -2,13 +2,14 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::file::{CaptureFile, Error};
 use super::source::Source;
 use crate::frame::Frame;
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 
 /// Above so many files, those whose turn has not come are closed again. Those that overlap are open together.
 const OPEN_AT_ONCE: usize = 64;
@@ -22,6 +23,12 @@ pub struct Problem {
     pub error: Error,
 }
 
+/// Why a file's turn ended, and when its next frame is.
+enum Turn<B> {
+    Over(Timestamp),
+    BrokenOff(Timestamp, B),
+}
+
 /// Frames of several files in the order of their times: within a file its own order; among files the one whose next
 /// frame is earliest, ties by the files' first times, then by name.
 pub struct History {
@@ -29,8 +36,8 @@ pub struct History {
     files: Vec<Option<CaptureFile>>,
     /// The place of each file among ties.
     ranks: Vec<usize>,
+    /// Time of the next frame, rank and place of every file that has one.
     waiting: BinaryHeap<Reverse<(Timestamp, usize, usize)>>,
-    current: Option<usize>,
     problems: Vec<Problem>,
     read: Arc<AtomicU64>,
 }
@@ -42,7 +49,6 @@ impl History {
             files: sources.iter().map(|_| None).collect(),
             ranks: vec![0; sources.len()],
             waiting: BinaryHeap::new(),
-            current: None,
             problems: Vec::new(),
             read: Arc::new(AtomicU64::new(0)),
             sources,
@@ -65,34 +71,46 @@ impl History {
         history
     }
 
-    /// Moves to the next frame; `false` at the end.
-    pub fn advance(&mut self) -> bool {
-        if let Some(at) = self.current.take()
-            && let Some(time) = self.advance_file(at)
-        {
-            let next = (time, self.ranks[at], at);
-            match self.waiting.peek() {
-                Some(Reverse(earliest)) if *earliest < next => self.waiting.push(Reverse(next)),
-                // The same file goes on, and the heap is not touched.
-                _ => {
-                    self.current = Some(at);
-                    return true;
+    /// Gives `each` the frames with their files' places among the sources, until it breaks off, with why, or all are
+    /// read. The frame at which it breaks off is the first of the next call.
+    #[inline]
+    pub fn read<B>(&mut self, mut each: impl FnMut(usize, &Frame<'_>) -> ControlFlow<B>) -> Option<B> {
+        while let Some(Reverse((_, rank, at))) = self.waiting.pop() {
+            if self.files[at].is_none() && self.open_file(at).is_none() {
+                continue;
+            }
+            let Some(file) = self.files[at].as_mut() else { continue };
+            // Its turn lasts until another file's next frame comes first; at the same time the lower rank does.
+            let last =
+                self.waiting.peek().map_or(
+                    Timestamp(i128::MAX),
+                    |Reverse((time, other, _))| {
+                        if *other < rank { *time - Span(1) } else { *time }
+                    },
+                );
+            let turn = file.read(|frame| {
+                if frame.time > last {
+                    return ControlFlow::Break(Turn::Over(frame.time));
+                }
+                match each(at, frame) {
+                    ControlFlow::Continue(()) => ControlFlow::Continue(()),
+                    ControlFlow::Break(why) => ControlFlow::Break(Turn::BrokenOff(frame.time, why)),
+                }
+            });
+            match turn {
+                Ok(Some(Turn::Over(next))) => self.waiting.push(Reverse((next, rank, at))),
+                Ok(Some(Turn::BrokenOff(next, why))) => {
+                    self.waiting.push(Reverse((next, rank, at)));
+                    return Some(why);
+                }
+                Ok(None) => self.files[at] = None,
+                Err(error) => {
+                    self.files[at] = None;
+                    self.note(at, error);
                 }
             }
         }
-        while let Some(Reverse((_, _, at))) = self.waiting.pop() {
-            if self.files[at].is_some() || self.open_file(at).is_some() {
-                self.current = Some(at);
-                return true;
-            }
-        }
-        false
-    }
-
-    /// The frame that [`History::advance`] moved to, and the place of its file among the sources.
-    pub fn frame(&self) -> Option<(usize, Frame<'_>)> {
-        let at = self.current?;
-        Some((at, self.files[at].as_ref()?.frame()?))
+        None
     }
 
     /// The files that failed so far, wholly or from some byte on.
@@ -110,28 +128,20 @@ impl History {
         Arc::clone(&self.read)
     }
 
-    /// Opens a file and moves to its first frame, whose time it gives.
+    /// Opens a file and looks at its first frame, whose time it gives.
     fn open_file(&mut self, at: usize) -> Option<Timestamp> {
-        match self.sources[at].open(&self.read) {
-            Ok(file) => {
+        let first = self.sources[at].open(&self.read).and_then(|mut file| {
+            let first = file.read(|frame| ControlFlow::Break(frame.time))?;
+            Ok(first.map(|time| (time, file)))
+        });
+        match first {
+            Ok(Some((time, file))) => {
                 self.files[at] = Some(file);
-                self.advance_file(at)
+                return Some(time);
             }
-            Err(error) => {
-                self.note(at, error);
-                None
-            }
-        }
-    }
-
-    fn advance_file(&mut self, at: usize) -> Option<Timestamp> {
-        let file = self.files[at].as_mut()?;
-        match file.advance() {
-            Ok(true) => return file.frame().map(|frame| frame.time),
-            Ok(false) => (),
+            Ok(None) => (),
             Err(error) => self.note(at, error),
         }
-        self.files[at] = None;
         None
     }
 

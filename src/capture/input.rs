@@ -5,6 +5,8 @@ use std::io::{self, BufRead, BufReader, Read};
 use flate2::{Decompress, FlushDecompress, Status};
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 
+use super::ahead::{Ahead, Chunk, HEADROOM};
+
 /// How much is read at a time.
 const CHUNK: usize = 256 * 1024;
 
@@ -13,14 +15,20 @@ const CHUNK: usize = 256 * 1024;
 /// A fault of the stream (a read error, broken compression) is kept until the bytes before it have been consumed:
 /// what came before damage stands.
 pub(super) struct Input {
-    reader: Box<dyn Read + Send>,
+    reader: Reader,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
     /// Offset of `start` in the decompressed stream.
     offset: u64,
-    ended: bool,
     fault: Option<io::Error>,
+}
+
+enum Reader {
+    /// As long as there is little to read.
+    Here(Box<dyn Read + Send>),
+    Ahead(Ahead),
+    Ended,
 }
 
 impl Input {
@@ -36,12 +44,18 @@ impl Input {
             [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Box::new(Zstd::new(again)?),
             _ => Box::new(again),
         };
-        Ok(Input { reader, buffer: vec![0; CHUNK], start: 0, end: 0, offset: 0, ended: false, fault: None })
+        let reader = Reader::Here(reader);
+        Ok(Input { reader, buffer: vec![0; CHUNK], start: 0, end: 0, offset: 0, fault: None })
     }
 
     /// Offset of the next byte in the decompressed stream.
     pub(super) fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// All bytes that are there now.
+    pub(super) fn window(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
     }
 
     /// The next `len` bytes, or as many as there are before the end.
@@ -50,11 +64,6 @@ impl Input {
             self.fill(len);
         }
         &self.buffer[self.start..self.end.min(self.start + len)]
-    }
-
-    /// The bytes that the last [`Input::peek`] looked at: `len` of them, `skip` further on.
-    pub(super) fn peeked(&self, skip: usize, len: usize) -> &[u8] {
-        &self.buffer[self.start + skip..self.start + skip + len]
     }
 
     /// Moves forward by at most what the last peek showed.
@@ -72,23 +81,62 @@ impl Input {
     /// Reads until `len` bytes are there or the stream ends. The buffer grows with what has really arrived, not with
     /// what a header claims.
     fn fill(&mut self, len: usize) {
-        self.buffer.copy_within(self.start..self.end, 0);
-        self.end -= self.start;
-        self.start = 0;
-        while self.end < len && !self.ended {
-            if self.end == self.buffer.len() {
-                self.buffer.resize(len.min(self.buffer.len() * 2), 0);
-            }
-            match self.reader.read(&mut self.buffer[self.end..]) {
-                Ok(0) => self.ended = true,
-                Ok(read) => self.end += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
-                Err(error) => {
-                    self.ended = true;
+        if self.offset >= CHUNK as u64 {
+            self.read_ahead();
+        }
+        while self.end - self.start < len {
+            let read = match &mut self.reader {
+                Reader::Ended => return,
+                Reader::Ahead(ahead) => ahead.next().map(|chunk| self.append(chunk)),
+                Reader::Here(reader) => {
+                    self.buffer.copy_within(self.start..self.end, 0);
+                    (self.start, self.end) = (0, self.end - self.start);
+                    if self.end == self.buffer.len() {
+                        self.buffer.resize(len.min(self.buffer.len() * 2), 0);
+                    }
+                    reader.read(&mut self.buffer[self.end..]).inspect(|read| self.end += read)
+                }
+            };
+            match read {
+                Ok(0) => self.reader = Reader::Ended,
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                    self.reader = Reader::Ended;
                     self.fault = Some(error);
                 }
+                _ => (),
             }
         }
+    }
+
+    /// Where there was more than a chunk there may be much more, which is worth a thread.
+    fn read_ahead(&mut self) {
+        self.reader = match std::mem::replace(&mut self.reader, Reader::Ended) {
+            Reader::Here(reader) => Ahead::start(reader).map_or_else(Reader::Here, Reader::Ahead),
+            other => other,
+        };
+    }
+
+    /// Puts a chunk behind what is left: says how much came.
+    fn append(&mut self, (mut chunk, len): Chunk) -> usize {
+        let left = &self.buffer[self.start..self.end];
+        let done_with = match HEADROOM.checked_sub(left.len()) {
+            Some(start) => {
+                chunk[start..HEADROOM].copy_from_slice(left);
+                (self.start, self.end) = (start, HEADROOM + len);
+                std::mem::replace(&mut self.buffer, chunk)
+            }
+            None => {
+                self.buffer.truncate(self.end);
+                self.buffer.drain(..self.start);
+                self.buffer.extend_from_slice(&chunk[HEADROOM..HEADROOM + len]);
+                (self.start, self.end) = (0, self.buffer.len());
+                chunk
+            }
+        };
+        if let Reader::Ahead(ahead) = &self.reader {
+            ahead.give_back(done_with);
+        }
+        len
     }
 }
 

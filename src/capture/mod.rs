@@ -2,6 +2,7 @@
 //!
 //! [`History`] walks any number of capture files as one; [`CaptureFile`] is one of them.
 
+mod ahead;
 mod classic;
 mod file;
 #[cfg_attr(not(feature = "live"), path = "no_filter.rs")]

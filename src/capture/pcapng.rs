@@ -4,8 +4,8 @@
 //! lies about its length, and has no bound on a block's size. It is the tests' second opinion.
 
 use super::input::Input;
-use super::record::{Damage, Record, max_captured_len};
-use crate::frame::LinkType;
+use super::record::{Damage, Next, max_captured_len, words};
+use crate::frame::{Frame, LinkType};
 use crate::time::{SECOND, Timestamp};
 
 const SECTION_HEADER: u32 = 0x0a0d_0d0a;
@@ -37,16 +37,34 @@ pub(super) struct Pcapng {
 struct Interface {
     link: LinkType,
     snaplen: u32,
+    /// The longest captured length that is believed.
+    longest: u32,
     resolution: Resolution,
-    /// Seconds to be added to every time.
-    offset: i64,
+    /// Nanoseconds to be added to every time.
+    offset: i128,
 }
 
-/// The unit of an interface's stamps: 10⁻ⁿ or 2⁻ⁿ seconds.
+/// How the stamps of an interface become nanoseconds: its unit is 10⁻ⁿ or 2⁻ⁿ seconds.
 #[derive(Clone, Copy)]
 enum Resolution {
-    Decimal(u32),
+    /// So many in a unit.
+    Times(u64),
+    /// So many units in one. Beyond 10³⁸ a stamp of 64 bits is less than a nanosecond.
+    Per(u128),
+    /// 2⁻ⁿ seconds.
     Binary(u32),
+}
+
+impl Resolution {
+    const MICROSECONDS: Resolution = Resolution::Times(1000);
+
+    /// 10⁻ⁿ seconds.
+    fn decimal(digits: u32) -> Self {
+        match digits {
+            0..=9 => Resolution::Times(10_u64.pow(9 - digits)),
+            _ => Resolution::Per(10_u128.checked_pow(digits - 9).unwrap_or(u128::MAX)),
+        }
+    }
 }
 
 impl Pcapng {
@@ -58,87 +76,99 @@ impl Pcapng {
     /// Reads the first section header; `None` if it is none.
     pub(super) fn open(input: &mut Input) -> Option<Self> {
         let mut section = Pcapng { big_endian: false, interfaces: Vec::new() };
-        let (_, len) = section.block(input).ok()??;
+        let len = loop {
+            let window = input.window();
+            let wanted = match section.next(window).ok()? {
+                Next::Wanted(len, _) => len,
+                Next::Other(rest) => break window.len() - rest.len(),
+                Next::Frame(..) => return None,
+            };
+            if input.peek(wanted).len() < wanted {
+                return None;
+            }
+        };
         input.consume(len);
         Some(section)
     }
 
-    /// The next packet's record; `None` at the end. The record's bytes stay in the input's window.
-    pub(super) fn next(&mut self, input: &mut Input) -> Result<Option<Record>, Damage> {
-        loop {
-            let Some((kind, len)) = self.block(input)? else { return Ok(None) };
-            let body = input.peeked(HEAD_LEN, len - MIN_BLOCK_LEN);
-            let record = match kind {
-                INTERFACE => {
-                    if self.interfaces.len() == MAX_INTERFACES {
-                        return Err(Damage::Block("a section describes more interfaces than can be"));
-                    }
-                    let interface = self.interface(body)?;
-                    self.interfaces.push(interface);
-                    None
-                }
-                ENHANCED_PACKET => Some(self.stamped_packet(body, self.word(body, 0))?),
-                OBSOLETE_PACKET => Some(self.stamped_packet(body, u32::from(self.half(body, 0)))?),
-                SIMPLE_PACKET => Some(self.simple_packet(body)?),
-                _ => None,
-            };
-            match record {
-                Some(record) => return Ok(Some(Record { len, ..record })),
-                None => input.consume(len),
-            }
+    /// Reads the block at the beginning of `window`.
+    #[inline(always)]
+    pub(super) fn next<'w>(&mut self, window: &'w [u8]) -> Result<Next<'w>, Damage> {
+        let Some(head) = window.first_chunk::<MIN_BLOCK_LEN>() else {
+            return Ok(Next::Wanted(MIN_BLOCK_LEN, "a block"));
+        };
+        if head.starts_with(&SECTION_HEADER.to_be_bytes()) {
+            // First of all, because only it tells how to read its own length.
+            self.start_section(head)?;
         }
-    }
-
-    /// Brings the next block into the window and checks its frame: its type and whole length; `None` at the end.
-    /// A section header starts the next section here, because only it tells how to read its own length.
-    fn block(&mut self, input: &mut Input) -> Result<Option<(u32, usize)>, Damage> {
-        let head = input.peek(MIN_BLOCK_LEN);
-        if head.is_empty() {
-            return Ok(None);
-        }
-        if head.len() < MIN_BLOCK_LEN {
-            return Err(Damage::Ends("a block"));
-        }
-        let is_section = head.starts_with(&SECTION_HEADER.to_be_bytes());
-        if is_section {
-            self.big_endian = match [head[8], head[9], head[10], head[11]] {
-                magic if u32::from_be_bytes(magic) == BYTE_ORDER_MAGIC => true,
-                magic if u32::from_le_bytes(magic) == BYTE_ORDER_MAGIC => false,
-                _ => return Err(Damage::Block("a section header's byte-order magic is wrong")),
-            };
-        }
-        let (kind, len) = (self.word(head, 0), self.word(head, 4) as usize);
+        let [kind, stated_len] = words(head, self.big_endian);
+        let len = stated_len as usize;
         let fixed = match kind {
+            ENHANCED_PACKET | OBSOLETE_PACKET => 20,
             SECTION_HEADER => MIN_SECTION_LEN - MIN_BLOCK_LEN,
             INTERFACE => 8,
-            ENHANCED_PACKET | OBSOLETE_PACKET => 20,
             SIMPLE_PACKET => 4,
             _ => 0,
         };
-        if len < MIN_BLOCK_LEN + fixed || len % 4 != 0 || len > MAX_BLOCK_LEN {
-            return Err(Damage::BlockLen(len as u32));
+        if len < MIN_BLOCK_LEN + fixed || !len.is_multiple_of(4) || len > MAX_BLOCK_LEN {
+            return Err(Damage::BlockLen(stated_len));
         }
-        let block = input.peek(len);
-        if block.len() < len {
-            return Err(Damage::Ends("a block"));
-        }
-        if self.word(block, len - 4) as usize != len {
+        let Some((block, rest)) = window.split_at_checked(len) else {
+            return Ok(Next::Wanted(len, "a block"));
+        };
+        let Some((body, trailer)) = block[HEAD_LEN..].split_last_chunk::<4>() else {
+            return Err(Damage::BlockLen(stated_len));
+        };
+        if words(trailer, self.big_endian) != [stated_len] {
             return Err(Damage::Block("a block's two lengths differ"));
         }
-        if is_section {
-            if self.half(block, 12) != 1 {
+        Ok(match kind {
+            ENHANCED_PACKET | OBSOLETE_PACKET => Next::Frame(self.stamped_packet(body, kind == ENHANCED_PACKET)?, rest),
+            SIMPLE_PACKET => Next::Frame(self.simple_packet(body)?, rest),
+            kind => {
+                self.describe(kind, body)?;
+                Next::Other(rest)
+            }
+        })
+    }
+
+    #[cold]
+    fn start_section(&mut self, head: &[u8; MIN_BLOCK_LEN]) -> Result<(), Damage> {
+        self.big_endian = match [head[8], head[9], head[10], head[11]] {
+            magic if u32::from_be_bytes(magic) == BYTE_ORDER_MAGIC => true,
+            magic if u32::from_le_bytes(magic) == BYTE_ORDER_MAGIC => false,
+            _ => return Err(Damage::Block("a section header's byte-order magic is wrong")),
+        };
+        Ok(())
+    }
+
+    /// Takes in a block that is no packet.
+    #[cold]
+    fn describe(&mut self, kind: u32, body: &[u8]) -> Result<(), Damage> {
+        match kind {
+            SECTION_HEADER if self.half(body, 4) != 1 => {
                 return Err(Damage::Block("a section header's version is not 1"));
             }
-            self.interfaces.clear();
+            SECTION_HEADER => self.interfaces.clear(),
+            INTERFACE if self.interfaces.len() == MAX_INTERFACES => {
+                return Err(Damage::Block("a section describes more interfaces than can be"));
+            }
+            INTERFACE => {
+                let interface = self.interface(body)?;
+                self.interfaces.push(interface);
+            }
+            _ => (),
         }
-        Ok(Some((kind, len)))
+        Ok(())
     }
 
     fn interface(&self, body: &[u8]) -> Result<Interface, Damage> {
+        let link = LinkType::from_file(u32::from(self.half(body, 0)));
         let mut interface = Interface {
-            link: LinkType::from_file(u32::from(self.half(body, 0))),
+            link,
             snaplen: self.word(body, 4),
-            resolution: Resolution::Decimal(6),
+            longest: max_captured_len(link),
+            resolution: Resolution::MICROSECONDS,
             offset: 0,
         };
         let mut options = &body[8..];
@@ -149,13 +179,13 @@ impl Pcapng {
             match (code, value) {
                 (0, _) => break,
                 (OPTION_TSRESOL, &[unit]) if unit & 0x80 == 0 => {
-                    interface.resolution = Resolution::Decimal(u32::from(unit))
+                    interface.resolution = Resolution::decimal(u32::from(unit))
                 }
                 (OPTION_TSRESOL, &[unit]) => interface.resolution = Resolution::Binary(u32::from(unit & 0x7f)),
                 (OPTION_TSOFFSET, value) => {
                     if let Ok(value) = value.try_into() {
-                        interface.offset =
-                            if self.big_endian { i64::from_be_bytes(value) } else { i64::from_le_bytes(value) };
+                        let (big, little) = (i64::from_be_bytes(value), i64::from_le_bytes(value));
+                        interface.offset = i128::from(if self.big_endian { big } else { little }) * SECOND;
                     }
                 }
                 _ => (),
@@ -166,39 +196,29 @@ impl Pcapng {
     }
 
     /// Enhanced and obsolete packet blocks differ in where the interface stands; the rest is alike.
-    fn stamped_packet(&self, body: &[u8], interface: u32) -> Result<Record, Damage> {
-        let interface = self.interfaces.get(interface as usize).ok_or(Damage::Interface(interface))?;
-        let stamp = u64::from(self.word(body, 4)) << 32 | u64::from(self.word(body, 8));
-        let captured_len = self.word(body, 12);
-        if captured_len > max_captured_len(interface.link) || captured_len as usize > body.len() - 20 {
-            return Err(Damage::CapturedLen(captured_len));
-        }
-        Ok(Record {
-            time: interface.time(stamp),
-            link: interface.link,
-            original_len: self.word(body, 16),
-            skip: HEAD_LEN + 20,
-            captured_len: captured_len as usize,
-            len: 0,
-        })
+    #[inline(always)]
+    fn stamped_packet<'b>(&self, body: &'b [u8], is_enhanced: bool) -> Result<Frame<'b>, Damage> {
+        let Some((fixed, data)) = body.split_first_chunk::<20>() else {
+            return Err(Damage::BlockLen((body.len() + MIN_BLOCK_LEN) as u32));
+        };
+        let [first, high, low, captured_len, original_len] = words(fixed, self.big_endian);
+        let number = if is_enhanced { first } else { u32::from(self.half(fixed, 0)) };
+        let interface = self.interfaces.get(number as usize).ok_or(Damage::Interface(number))?;
+        let data = data.get(..captured_len as usize).filter(|_| captured_len <= interface.longest);
+        let data = data.ok_or(Damage::CapturedLen(captured_len))?;
+        let time = interface.time(u64::from(high) << 32 | u64::from(low));
+        Ok(Frame { time, link: interface.link, original_len, data })
     }
 
-    fn simple_packet(&self, body: &[u8]) -> Result<Record, Damage> {
+    fn simple_packet<'b>(&self, body: &'b [u8]) -> Result<Frame<'b>, Damage> {
         let interface = self.interfaces.first().ok_or(Damage::Interface(0))?;
         let original_len = self.word(body, 0);
         let snaplen = if interface.snaplen == 0 { u32::MAX } else { interface.snaplen };
         let captured_len = (original_len.min(snaplen) as usize).min(body.len() - 4);
-        if captured_len > max_captured_len(interface.link) as usize {
+        if captured_len > interface.longest as usize {
             return Err(Damage::CapturedLen(captured_len as u32));
         }
-        Ok(Record {
-            time: interface.time(0),
-            link: interface.link,
-            original_len,
-            skip: HEAD_LEN + 4,
-            captured_len,
-            len: 0,
-        })
+        Ok(Frame { time: interface.time(0), link: interface.link, original_len, data: &body[4..4 + captured_len] })
     }
 
     fn word(&self, bytes: &[u8], at: usize) -> u32 {
@@ -214,14 +234,13 @@ impl Pcapng {
 
 impl Interface {
     /// The time of a stamp, rounded down to the nanosecond.
+    #[inline(always)]
     fn time(&self, stamp: u64) -> Timestamp {
-        let stamp = u128::from(stamp);
         let nanos = match self.resolution {
-            Resolution::Decimal(digits @ ..=9) => stamp * 10_u128.pow(9 - digits),
-            // Beyond 10³⁸ a stamp of 64 bits is less than a nanosecond.
-            Resolution::Decimal(digits) => 10_u128.checked_pow(digits - 9).map_or(0, |unit| stamp / unit),
-            Resolution::Binary(bits) => (stamp * SECOND as u128) >> bits,
+            Resolution::Times(nanos) => u128::from(stamp) * u128::from(nanos),
+            Resolution::Per(units) => u128::from(stamp) / units,
+            Resolution::Binary(bits) => (u128::from(stamp) * SECOND as u128) >> bits,
         };
-        Timestamp(nanos as i128 + i128::from(self.offset) * SECOND)
+        Timestamp(nanos as i128 + self.offset)
     }
 }

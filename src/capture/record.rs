@@ -2,20 +2,16 @@
 
 use std::fmt;
 
-use crate::frame::LinkType;
-use crate::time::Timestamp;
+use crate::frame::{Frame, LinkType};
 
-/// Where in the input's window a frame lies, and what its record says about it.
-#[derive(Clone, Copy)]
-pub(super) struct Record {
-    pub time: Timestamp,
-    pub link: LinkType,
-    pub original_len: u32,
-    /// Bytes before the frame's own.
-    pub skip: usize,
-    pub captured_len: usize,
-    /// Bytes of the whole record.
-    pub len: usize,
+/// What stands at the beginning of a window.
+pub(super) enum Next<'w> {
+    /// A record with a frame, and what comes behind it.
+    Frame(Frame<'w>, &'w [u8]),
+    /// A record without one, and what comes behind it.
+    Other(&'w [u8]),
+    /// So many bytes have to be there; a file that ends before them ends inside of this.
+    Wanted(usize, &'static str),
 }
 
 /// How a file contradicts its format.
@@ -49,4 +45,15 @@ pub(super) fn max_captured_len(link: LinkType) -> u32 {
         279 => 8 << 20,
         _ => 262_144,
     }
+}
+
+/// The words that bytes begin with. From an array, because the compiler makes one load of four bytes only where it knows
+/// that they are there.
+#[inline(always)]
+pub(super) fn words<const BYTES: usize, const WORDS: usize>(bytes: &[u8; BYTES], big_endian: bool) -> [u32; WORDS] {
+    let words = std::array::from_fn(|at| {
+        let at = 4 * at;
+        u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+    });
+    if big_endian { words.map(u32::swap_bytes) } else { words }
 }

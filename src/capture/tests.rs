@@ -1,6 +1,7 @@
 //! Properties of the walkers over capture files, with pcap-file as second opinion.
 
 use std::io::{self, Cursor, Read, Write};
+use std::ops::ControlFlow;
 
 use pcap_file::pcap::PcapReader;
 use pcap_file::pcapng::{Block, PcapNgReader};
@@ -14,6 +15,9 @@ use crate::time::SECOND;
 /// What matters of a frame: time in nanoseconds, link type, original length, bytes.
 type Seen = (i128, u32, u32, Vec<u8>);
 
+/// Every frame, please.
+const NEVER: ControlFlow<()> = ControlFlow::Continue(());
+
 /// The frames of a file, and how it ended.
 fn walk(reader: impl Read + Send + 'static) -> (Vec<Seen>, Result<(), Error>) {
     let mut file = match CaptureFile::new(reader) {
@@ -21,16 +25,11 @@ fn walk(reader: impl Read + Send + 'static) -> (Vec<Seen>, Result<(), Error>) {
         Err(error) => return (vec![], Err(error)),
     };
     let mut seen = Vec::new();
-    loop {
-        match file.advance() {
-            Ok(true) => {
-                let frame = file.frame().unwrap();
-                seen.push((frame.time.0, frame.link.0, frame.original_len, frame.data.to_vec()));
-            }
-            Ok(false) => return (seen, Ok(())),
-            Err(error) => return (seen, Err(error)),
-        }
-    }
+    let ended = file.read(|frame| {
+        seen.push((frame.time.0, frame.link.0, frame.original_len, frame.data.to_vec()));
+        NEVER
+    });
+    (seen, ended.map(|broken_off| assert!(broken_off.is_none())))
 }
 
 fn walk_bytes(bytes: &[u8]) -> (Vec<Seen>, Result<(), Error>) {
@@ -325,10 +324,10 @@ proptest! {
         });
         let mut history = History::open(sources.collect());
         let mut seen = Vec::new();
-        while history.advance() {
-            let (source, frame) = history.frame().unwrap();
+        history.read(|source, frame| {
             seen.push((source, frame.time.0, frame.data.to_vec()));
-        }
+            NEVER
+        });
         let want = frames.iter().map(|((stamp, data, _), file)| (*file, i128::from(*stamp) * 1000, data.clone()));
         prop_assert_eq!(seen, want.collect::<Vec<_>>());
         prop_assert!(history.problems().is_empty());
@@ -340,10 +339,14 @@ fn after_an_error_there_are_no_more_frames() {
     let (mut bytes, _) = classic(false, false, &[(5, vec![1, 2, 3], 0), (6, vec![4], 0)]);
     bytes.pop();
     let mut file = CaptureFile::new(Cursor::new(bytes)).unwrap();
-    assert!(file.advance().unwrap());
-    for _ in 0..3 {
-        assert!(matches!(file.advance(), Err(Error::Damaged { offset: 43, .. })));
-        assert!(file.frame().is_none());
+    for frames in [1, 0, 0] {
+        let mut seen = 0;
+        let ended = file.read(|_| {
+            seen += 1;
+            NEVER
+        });
+        assert!(matches!(ended, Err(Error::Damaged { offset: 43, .. })));
+        assert_eq!(seen, frames);
     }
 }
 
@@ -390,4 +393,58 @@ fn a_source_is_read_up_to_its_size() {
 fn a_name_takes_one_line_whatever_is_in_it() {
     let source = Source::from_argument(std::ffi::OsStr::new("a\n\u{1b}[2Jb"));
     assert_eq!(source.to_string(), r"a\n\u{1b}[2Jb");
+}
+
+/// Long enough to be read ahead, with records that lie across chunks and such that are longer than what is kept of one.
+#[test]
+fn long_files_read_as_written() {
+    let frames: Vec<Made> = (0..3000_u32)
+        .map(|number| {
+            let len = if number.is_multiple_of(500) { 200_000 } else { number as usize * 37 % 3000 };
+            (u64::from(number), number.to_le_bytes().into_iter().cycle().take(len).collect(), 0)
+        })
+        .collect();
+    let (bytes, want) = classic(false, false, &frames);
+    assert!(bytes.len() > 5 << 20);
+    let cut = bytes.len() - 1;
+    let last = bytes.len() - 16 - frames[2999].1.len();
+    let files = [bytes.clone(), gzip(&bytes), zstd::encode_all(&bytes[..], 1).unwrap()];
+    for file in files {
+        let (seen, end) = walk_bytes(&file);
+        assert!(end.is_ok() && seen == want);
+    }
+    for step in [100_000, usize::MAX] {
+        for file in [bytes[..cut].to_vec(), gzip(&bytes[..cut]), zstd::encode_all(&bytes[..cut], 1).unwrap()] {
+            let (seen, end) = walk(Dribble(Cursor::new(file), step));
+            assert!(matches!(end, Err(Error::Damaged { offset, .. }) if offset == last as u64), "{end:?}");
+            assert!(seen == want[..2999]);
+        }
+    }
+}
+
+#[test]
+fn what_was_read_before_a_fault_stands_in_long_files() {
+    struct Fails(Cursor<Vec<u8>>);
+    impl Read for Fails {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            match self.0.read(out)? {
+                0 => Err(io::Error::other("the disk is gone")),
+                read => Ok(read),
+            }
+        }
+    }
+    let (bytes, want) = classic(false, false, &vec![(7, vec![1; 2000], 0); 2000]);
+    let len = bytes.len() as u64;
+    let mut file = CaptureFile::new(Fails(Cursor::new(bytes))).unwrap();
+    // Broken off in between, the next call goes on with the same frame.
+    let mut seen = 0;
+    let halves = [0, 1].map(|_| {
+        file.read(|_| {
+            seen += 1;
+            if seen == 1501 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+    });
+    assert!(matches!(halves[0], Ok(Some(()))) && seen == want.len() + 1);
+    let Err(Error::Damaged { offset, what }) = &halves[1] else { panic!("{halves:?}") };
+    assert_eq!((*offset, &**what), (len, "the disk is gone"));
 }

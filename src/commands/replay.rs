@@ -1,6 +1,7 @@
 //! `ztmon replay`: what capture files hold.
 
 use std::io::{self, IsTerminal, Write};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,23 +50,36 @@ pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
     let mut filter = args.counting.filter.clone().map(Filter::new);
     let mut meter = Meter::new(args.counting.settings(0));
     let mut totals = Builder::new(output.by);
-    let progress = Progress::new(&history, output.quiet);
-    let mut frames = 0;
-    while history.advance() {
-        let Some((source, frame)) = history.frame() else { break };
-        frames += 1;
-        progress.show(frames);
-        // The filter first: where it cannot be compiled, that is an error even if no frame is in time.
-        let matches = filter.as_mut().map_or(Ok(true), |filter| filter.accepts(&frame))?;
-        let in_time = since.is_none_or(|since| frame.time >= since) && until.is_none_or(|until| frame.time < until);
-        if !(matches && in_time) {
-            continue;
+    let mut progress = Progress::new(&history, output.quiet);
+    let imports = database.is_some();
+    let selects = filter.is_some() || since.is_some() || until.is_some();
+    let broken_off = history.read(|source, frame| {
+        progress.frame();
+        if selects {
+            // The filter first: where it cannot be compiled, that is an error even if no frame is in time.
+            match filter.as_mut().map_or(Ok(true), |filter| filter.accepts(frame)) {
+                Ok(true) => (),
+                Ok(false) => return ControlFlow::Continue(()),
+                Err(error) => return ControlFlow::Break(error),
+            }
+            if since.is_some_and(|since| frame.time < since) || until.is_some_and(|until| frame.time >= until) {
+                return ControlFlow::Continue(());
+            }
         }
-        let outcome = meter.frame(&frame);
-        inputs[source].record(outcome, frame.time);
-        if meter.rows() >= MAX_ROWS {
-            take(&mut meter, &mut totals, database.as_mut())?;
+        if imports {
+            inputs[source].record(meter.frame(frame), frame.time);
+        } else {
+            meter.defer(frame);
         }
+        if meter.rows() >= MAX_ROWS
+            && let Err(error) = take(&mut meter, &mut totals, database.as_mut())
+        {
+            return ControlFlow::Break(error);
+        }
+        ControlFlow::Continue(())
+    });
+    if let Some(error) = broken_off {
+        return Err(error);
     }
     take(&mut meter, &mut totals, database.as_mut())?;
     progress.finish();
@@ -75,13 +89,12 @@ pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
     for problem in history.problems().iter().filter(|problem| is_hopeless(problem)) {
         inputs[problem.source].import = None;
     }
-    let imported = database.is_some();
     if let Some(database) = database {
         database.commit(&inputs)?;
     }
     complain(&history, &unread);
     match destination.print(totals, output, &summary::json(&stats, &diagnosis)) {
-        Err(error) if imported => {
+        Err(error) if imports => {
             say(&format!("ztmon: {error:#}; the import is done all the same, and report shows it"));
             return Ok(Status::Partly);
         }
@@ -119,6 +132,10 @@ fn take(meter: &mut Meter, totals: &mut Builder, database: Option<&mut Database>
 struct Progress {
     bar: ProgressBar,
     read: Arc<AtomicU64>,
+    /// At the last look.
+    frames: u64,
+    /// Frames before the next one.
+    until_look: u64,
 }
 
 impl Progress {
@@ -136,12 +153,24 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        Progress { bar, read: history.bytes_read() }
+        Progress { bar, read: history.bytes_read(), frames: 0, until_look: PROGRESS_STEP }
     }
 
-    fn show(&self, frames: u64) {
-        if frames.is_multiple_of(PROGRESS_STEP) && !self.bar.is_hidden() {
-            let rate = frames as f64 / self.bar.elapsed().as_secs_f64().max(0.001);
+    /// One more frame.
+    #[inline(always)]
+    fn frame(&mut self) {
+        self.until_look -= 1;
+        if self.until_look == 0 {
+            self.look();
+        }
+    }
+
+    #[cold]
+    fn look(&mut self) {
+        self.until_look = PROGRESS_STEP;
+        self.frames += PROGRESS_STEP;
+        if !self.bar.is_hidden() {
+            let rate = self.frames as f64 / self.bar.elapsed().as_secs_f64().max(0.001);
             self.bar.set_message(format!("{} packets/s", thousands(rate as u64)));
             self.bar.set_position(self.read.load(Ordering::Relaxed));
         }

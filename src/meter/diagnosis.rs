@@ -27,12 +27,17 @@ pub(super) struct Cuts {
 
 impl Cuts {
     /// A packet in scope of which `len` bytes of Ethernet payload were captured, and not all.
-    pub(super) fn record(&mut self, len: usize, rule: u16) {
-        if len == usize::from(rule) {
+    #[inline(always)]
+    pub(super) fn record(&mut self, len: u32, rule: u16) {
+        if len == u32::from(rule) {
             self.at_rule += 1;
         } else {
-            *self.elsewhere.entry(len).or_default() += 1;
+            self.record_elsewhere(len as usize);
         }
+    }
+
+    fn record_elsewhere(&mut self, len: usize) {
+        *self.elsewhere.entry(len).or_default() += 1;
     }
 
     /// A packet that was cut before its addresses end.

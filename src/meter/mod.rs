@@ -3,8 +3,11 @@
 //! The meter reads no clock, opens nothing and takes no lock: the same frames give the same numbers, always. Time comes
 //! in with the frames.
 
+mod clock;
+mod count;
 mod diagnosis;
 mod fingerprint;
+mod flows;
 mod index;
 mod ledger;
 mod pairing;
@@ -14,14 +17,16 @@ pub use diagnosis::{Apart, Diagnosis, Warning};
 pub use index::Limits;
 pub use scope::{Cidr, Scope};
 
-use diagnosis::Cuts;
-use fingerprint::Fingerprint;
-use ledger::{Flow, FlowKey, Ledger};
-use pairing::{NO_PAIR, Table};
+use std::hint::black_box;
 
-use crate::frame::Frame;
+use clock::{Clock, Step};
+use count::{Count, Read, When};
+use fingerprint::Fingerprint;
+use flows::Flows;
+
+use crate::frame::{Frame, LinkType};
 use crate::packet::{Mac, Packet};
-use crate::parse::{self, Reject};
+use crate::parse;
 use crate::time::{Span, Timestamp};
 use crate::traffic::{Delta, Directory, Outcome, Outcomes};
 
@@ -110,241 +115,203 @@ impl Stats {
     }
 }
 
-/// One key in so many is paired in the shadow under `--tee one`.
-const SHADOW_SHARE: u64 = 64;
+/// Packets that are read before they are counted: enough for the processor to work on several at once, and few enough
+/// to stay in its nearest cache.
+const BATCH: usize = 64;
 
 /// Counts the packets of one device or of one history of files.
 pub struct Meter {
-    settings: Settings,
+    clock: Clock,
     fingerprint: Fingerprint,
-    /// Packets that wait for their copy, and those to groups that are remembered.
-    waiting: Table,
-    ledger: Ledger,
-    stats: Stats,
-    /// The latest time seen, of frames or told.
-    latest: Option<Timestamp>,
-    cuts: Cuts,
-    shadow: Shadow,
-}
-
-/// Pairs that a one-sided rule should not bring, looked for among a sample of the keys.
-struct Shadow {
-    frames: u64,
-    pairs: u64,
+    /// Packets that were read and are not counted yet: the first so many.
+    batch: Box<[Read; BATCH]>,
+    waiting: usize,
+    /// What is known of the flows that have been met.
+    flows: Flows,
+    count: Count,
 }
 
 impl Meter {
     /// A meter that has seen nothing.
     pub fn new(settings: Settings) -> Self {
         Meter {
+            clock: Clock::new(settings.window),
             fingerprint: Fingerprint::new(settings.seed, usize::from(settings.tee_bytes)),
-            waiting: Table::new(settings.window),
-            ledger: Ledger::new(settings.limits, settings.scope.clone(), settings.both_ends),
-            stats: Stats::default(),
-            latest: None,
-            cuts: Cuts::default(),
-            shadow: Shadow { frames: 0, pairs: 0 },
-            settings,
+            batch: Box::new([Read::NOTHING; BATCH]),
+            waiting: 0,
+            flows: Flows::new(fingerprint::key(settings.seed)),
+            count: Count::new(settings),
         }
     }
 
-    /// Takes one frame in.
+    /// Takes one frame in and says what became of it.
+    #[inline(always)]
     pub fn frame(&mut self, frame: &Frame<'_>) -> Outcome {
-        self.advance(frame.time);
-        self.stats.last_frame = self.stats.last_frame.max(Some(frame.time));
-        let outcome = match parse::packet(frame) {
-            Ok(packet) => self.packet(&packet, frame.time),
-            Err(reject) => {
-                if let Reject::CutShort { captured_len, ipv6 } = reject {
-                    self.cuts.before_addresses(captured_len, ipv6);
-                }
-                reject.outcome()
+        let when = self.when(frame.time);
+        self.any(when, frame.link, frame.original_len, frame.data)
+    }
+
+    /// Takes one frame in, for less time where nobody asks what became of it: it is counted together with its
+    /// neighbours, at the latest when somebody asks for sums.
+    #[inline(always)]
+    pub fn defer(&mut self, frame: &Frame<'_>) {
+        let when = self.when(frame.time);
+        match parse::plain_ipv4(frame) {
+            Some(packet) => self.defer_packet(&packet, when),
+            // Part by part: handed over as a whole, every frame would have to stand in memory.
+            None => self.defer_any(when, frame.link, frame.original_len, frame.data),
+        }
+    }
+
+    fn any(&mut self, when: When, link: LinkType, original_len: u32, data: &[u8]) -> Outcome {
+        self.settle();
+        match parse::packet(&Frame { time: when.time, link, original_len, data }) {
+            Ok(packet) => {
+                let read = self.read(&packet, when);
+                self.count.packet(&read, &mut self.flows)
             }
-        };
-        self.stats.outcomes.record(outcome);
-        outcome
+            Err(reject) => self.count.reject(reject),
+        }
+    }
+
+    /// Any frame: apart from those that nearly all are, whose way is all the shorter for it.
+    #[inline(never)]
+    fn defer_any(&mut self, when: When, link: LinkType, original_len: u32, data: &[u8]) {
+        match parse::packet(&Frame { time: when.time, link, original_len, data }) {
+            Ok(packet) => self.defer_packet(&packet, when),
+            Err(reject) => {
+                self.count.reject(reject);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn defer_packet(&mut self, packet: &Packet<'_>, when: When) {
+        let read = self.read(packet, when);
+        self.batch[self.waiting % BATCH] = read;
+        self.waiting += 1;
+        if self.waiting == BATCH {
+            self.settle();
+        }
+    }
+
+    /// All that counting needs of a packet.
+    #[inline(always)]
+    fn read(&self, packet: &Packet<'_>, when: When) -> Read {
+        let Settings { tee, tee_bytes, .. } = self.count.settings;
+        let rule_len = usize::from(tee_bytes).saturating_sub(packet.tag_bytes);
+        Read {
+            flow: packet.flow,
+            hash: self.flows.hash(&packet.flow),
+            fingerprint: match tee {
+                Tee::None => 0,
+                _ => self.fingerprint.of(packet.bytes.get(..rule_len).unwrap_or(packet.bytes)),
+            },
+            when,
+            len: packet.len,
+            captured_len: packet.captured_len as u32,
+            is_cut: packet.is_cut(),
+        }
+    }
+
+    /// Counts the packets that wait to be.
+    #[inline(never)]
+    fn settle(&mut self) {
+        let Meter { flows, count, .. } = self;
+        let batch = &self.batch[..self.waiting];
+        // Memory that is far brings much in the time of one thing, if it is asked for together: first of all where flows
+        // and copies are, then what flows lead to.
+        let touched =
+            batch.iter().fold(0, |all, read| all ^ flows.touch(read.hash).pair ^ count.waiting.touch(read.fingerprint));
+        let touched = batch.iter().fold(touched, |all, read| all ^ count.ledger.touch(flows.touch(read.hash).row));
+        black_box(touched);
+        for read in batch {
+            count.packet(read, flows);
+        }
+        self.waiting = 0;
+    }
+
+    /// What time it is now that a frame has this one.
+    #[inline(always)]
+    fn when(&mut self, time: Timestamp) -> When {
+        match self.clock.frame(time) {
+            Step::Behind(behind) => When { time, now: self.clock.now(), behind },
+            Step::Leap => {
+                self.give_up();
+                When { time, now: time, behind: 0 }
+            }
+        }
+    }
+
+    /// Whatever waits for its copy has waited too long.
+    #[cold]
+    fn give_up(&mut self) {
+        self.settle();
+        self.count.give_up();
     }
 
     /// Tells the meter what time it is, when no frame has. Packets whose window has passed become singles.
     pub fn advance(&mut self, time: Timestamp) {
-        if self.latest.is_some_and(|latest| time <= latest) {
-            return;
+        self.settle();
+        if self.clock.tell(time) == Step::Leap {
+            self.give_up();
         }
-        self.latest = Some(time);
-        let Meter { waiting, ledger, stats, .. } = self;
-        waiting.advance(time, &mut |pair| single(ledger, stats, pair));
     }
 
     /// Whether a packet of this time would be forgotten at once, as its window has passed already.
     pub fn is_past(&self, time: Timestamp) -> bool {
-        self.latest.is_some_and(|latest| latest.0 - time.0 > self.settings.window.0)
+        self.clock.is_past(time)
     }
 
     /// Takes `time` for the latest from here on: the clock that stamps the packets was set back. Those that wait for
     /// their copies are given up.
     pub fn clock_set_back(&mut self, time: Timestamp) {
-        self.latest = Some(time);
-        let Meter { waiting, ledger, stats, .. } = self;
-        waiting.restart(time, &mut |pair| single(ledger, stats, pair));
+        self.give_up();
+        self.clock.set(time);
     }
 
     /// Changes the observer's own MAC: a device may come back with another.
     pub fn set_observer(&mut self, mac: Option<Mac>) {
-        self.settings.observer = mac;
+        self.settle();
+        self.count.settings.observer = mac;
+        // They know what is the observer's own.
+        self.flows.clear();
     }
 
-    /// Rows that the next delta would have.
+    /// Rows that the next delta has at least.
     pub fn rows(&self) -> usize {
-        self.ledger.rows()
+        self.count.ledger.rows()
     }
 
     /// Merges the rows that wait into buckets of `seconds`: fewer of them, with less to tell of when. For where nobody
     /// takes them and memory runs out.
     pub fn widen(&mut self, seconds: u32) {
-        self.ledger.widen(seconds);
+        self.count.ledger.widen(seconds);
     }
 
     /// Hands over what was counted since the last time.
     pub fn take(&mut self) -> Delta {
-        self.ledger.take()
+        self.settle();
+        self.count.ledger.take()
     }
 
     /// Everything that has been named, by the numbers of the deltas.
     pub fn directory(&self) -> &Directory {
-        self.ledger.directory()
+        self.count.ledger.directory()
     }
 
     /// What has been seen, singles up to the latest time included.
     pub fn stats(&mut self) -> Stats {
-        let Meter { waiting, ledger, stats, .. } = self;
-        waiting.sweep_all(&mut |pair| single(ledger, stats, pair));
-        Stats { overflows: self.waiting.overflows(), ..self.stats }
+        self.settle();
+        self.count.stats(&self.clock)
     }
 
     /// What the copies say about the capture: what was missed, and whether the settings fit it.
     pub fn diagnosis(&mut self) -> Diagnosis {
         let stats = self.stats();
-        let pending = self.waiting.pending() as u64;
-        let shadow = (self.shadow.pairs, self.shadow.frames);
-        let pairs = (self.ledger.directory(), self.ledger.pairs());
-        Diagnosis::new(&self.settings, &stats, pending, pairs, &self.cuts, shadow)
-    }
-
-    fn packet(&mut self, packet: &Packet<'_>, time: Timestamp) -> Outcome {
-        let own = packet.macs.is_some_and(|(src, dst)| {
-            self.settings.observer.is_some_and(|observer| src == observer || dst == observer)
-        });
-        if !packet.to_group && !own && packet.macs.is_some() {
-            self.stats.teed += 1;
-        }
-        let key = FlowKey::of(packet);
-        let flow = match self.ledger.flow(&key) {
-            Some(flow) => Some(flow),
-            None if self.ledger.in_scope(packet) => None,
-            None => Some(self.ledger.ignore(key)),
-        };
-        if flow == Some(Flow::OutOfScope) {
-            return Outcome::OutOfScope;
-        }
-        if packet.is_cut() {
-            self.cuts.record(packet.captured_len, self.settings.tee_bytes);
-        }
-        let wait = match self.copy_of(packet, own, time) {
-            Sighting::Copy => return Outcome::Copy,
-            Sighting::First(wait) => wait,
-        };
-        // Only a packet that counts may name new ends.
-        let flow = flow.unwrap_or_else(|| self.ledger.open(key, packet));
-        if let Flow::Counted(pair, second) = flow {
-            self.ledger.count(pair, second, packet.len, time);
-            self.stats.bytes += u64::from(packet.len);
-            let whole = packet.captured_len > usize::from(self.settings.tee_bytes);
-            if whole && !packet.to_group {
-                self.ledger.pair_mut(pair).whole = true;
-            }
-            self.remember(wait, time, pair);
-        }
-        Outcome::Counted
-    }
-
-    /// Whether the packet is a copy of one that was counted; if not, where it has to wait for its own.
-    fn copy_of(&mut self, packet: &Packet<'_>, own: bool, time: Timestamp) -> Sighting {
-        let tee = self.settings.tee;
-        if !packet.to_group && !own {
-            self.stats.unicast += 1;
-        }
-        if tee == Tee::None || (own && !packet.to_group) {
-            return Sighting::First(None);
-        }
-        let rule_len = usize::from(self.settings.tee_bytes).saturating_sub(packet.tag_bytes);
-        let fingerprint = self.fingerprint.of(&packet.bytes[..packet.bytes.len().min(rule_len)]);
-        if packet.to_group {
-            let fingerprint = fingerprint ^ GROUPS;
-            return match self.waiting.find(fingerprint, time) {
-                Some(_) => Sighting::Copy,
-                None => Sighting::First(Some(Wait::Group(fingerprint))),
-            };
-        }
-        if tee == Tee::One {
-            self.shadow.look(&mut self.waiting, fingerprint, time);
-            return Sighting::First(None);
-        }
-        match self.waiting.find(fingerprint, time) {
-            Some(twin) => {
-                self.waiting.remove(fingerprint);
-                self.ledger.copied(twin.pair, twin.time);
-                self.stats.pairs += 1;
-                Sighting::Copy
-            }
-            None => Sighting::First(Some(Wait::Unicast(fingerprint))),
-        }
-    }
-
-    fn remember(&mut self, wait: Option<Wait>, time: Timestamp, pair: u32) {
-        let (fingerprint, pair) = match wait {
-            Some(Wait::Unicast(fingerprint)) => (fingerprint, pair),
-            Some(Wait::Group(fingerprint)) => (fingerprint, NO_PAIR),
-            None => return,
-        };
-        let Meter { waiting, ledger, stats, .. } = self;
-        waiting.insert(fingerprint, time, pair, &mut |pair| single(ledger, stats, pair));
-    }
-}
-
-/// What a look for the packet's copy found.
-enum Sighting {
-    Copy,
-    First(Option<Wait>),
-}
-
-/// Whether a packet waits for its copy, or is remembered for all repeats, and under which fingerprint.
-enum Wait {
-    Unicast(u64),
-    Group(u64),
-}
-
-/// Keeps the fingerprints of packets to groups apart from those of unicast; the low bit stays as it is.
-const GROUPS: u64 = 0x6772_6f75_7073_0000;
-
-fn single(ledger: &mut Ledger, stats: &mut Stats, pair: u32) {
-    if pair != NO_PAIR {
-        ledger.pair_mut(pair).singles += 1;
-        stats.singles += 1;
-    }
-}
-
-impl Shadow {
-    fn look(&mut self, waiting: &mut Table, fingerprint: u64, time: Timestamp) {
-        if !(fingerprint >> 1).is_multiple_of(SHADOW_SHARE) {
-            return;
-        }
-        self.frames += 1;
-        if waiting.find(fingerprint, time).is_some() {
-            waiting.remove(fingerprint);
-            self.pairs += 1;
-        } else {
-            waiting.insert(fingerprint, time, NO_PAIR, &mut |_| ());
-        }
+        let Count { settings, waiting, ledger, cuts, shadow, .. } = &self.count;
+        let pairs = (ledger.directory(), ledger.pairs());
+        Diagnosis::new(settings, &stats, waiting.pending() as u64, pairs, cuts, (shadow.pairs, shadow.frames))
     }
 }
 

@@ -4,15 +4,18 @@
 //! Packets enter and leave it all the time; those whose window has passed are swept out a few slots at a time, so that
 //! no packet ever pays for a whole pass.
 
+use std::ops::Range;
+
 use crate::time::{Span, Timestamp};
 
-/// The first and the largest size. The table is at most three quarters full, so that at its largest it holds the
-/// million unpaired packets it promises and half a million more that have expired and are not swept yet.
-const MIN_SLOTS: usize = 1 << 10;
+/// The first and the largest size. The table is at most three quarters full, so that at its largest there is room for
+/// the million unpaired packets it promises and half a million more before the next full pass.
+const MIN_SLOTS: usize = 1 << 12;
 const MAX_SLOTS: usize = 1 << 21;
 
-/// Slots looked at for every packet that enters: a full pass per half a million packets at the largest size.
-const SWEEP_STEP: usize = 4;
+/// After so many packets so many slots are swept: packets share what the step costs, and it is over quickly.
+const SWEEP_EVERY: usize = 256;
+const SWEEP_STEP: usize = 64;
 
 /// The pair of a packet that waits for no pair's sake.
 pub(super) const NO_PAIR: u32 = u32::MAX;
@@ -30,32 +33,46 @@ struct Slot {
     pair: u32,
 }
 
-/// A packet that waited and found its copy.
+/// Where a packet stands that waits, or would stand. Good until the table changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Waiting {
-    pub time: Timestamp,
-    pub pair: u32,
+pub(super) enum Place {
+    /// One with this fingerprint waits there, within the window of the time asked for.
+    Within(usize),
+    /// One does, and not within the window.
+    Outside(usize),
+    /// None does; there is a free slot.
+    Free(usize),
 }
 
-/// The table. `expired` closures are told the pair of every packet that leaves without a copy.
+/// The table. `expired` closures are told the pair of every packet that leaves without a copy. `now` is the latest time
+/// seen; unless the table was [restarted](Table::restart), it never falls, and leaps by no more than the window.
 pub(super) struct Table {
     slots: Vec<Slot>,
     used: usize,
+    /// So many are too many.
+    full: usize,
+    /// Where the next step of sweeping begins, and how many packets come before it.
     sweep_at: usize,
-    window: Span,
-    now: Timestamp,
+    sweep_after: usize,
+    /// Packets since the last pass over the whole table.
+    since_pass: usize,
+    /// In nanoseconds.
+    window: u64,
     overflows: u64,
 }
 
 impl Table {
     /// A table whose packets wait for `window`.
     pub(super) fn new(window: Span) -> Self {
+        let window = u64::try_from(window.0).unwrap_or(u64::MAX);
         Table {
             slots: vec![Slot::default(); MIN_SLOTS],
             used: 0,
+            full: full(MIN_SLOTS),
             sweep_at: 0,
+            sweep_after: SWEEP_EVERY,
+            since_pass: 0,
             window,
-            now: Timestamp(i128::MIN / 2),
             overflows: 0,
         }
     }
@@ -65,65 +82,109 @@ impl Table {
         self.overflows
     }
 
-    /// Moves the latest time seen forward; earlier times change nothing.
-    pub(super) fn advance(&mut self, time: Timestamp, expired: &mut impl FnMut(u32)) {
-        if time <= self.now {
-            return;
-        }
-        if time.0 - self.now.0 > self.window.0 {
-            // Nothing in the table can be younger than the window now. This also keeps 64 bits of time enough.
-            self.restart(time, expired);
-        }
-        self.now = time;
-    }
-
-    /// Forgets everything, and takes `time` for the latest time seen.
-    pub(super) fn restart(&mut self, time: Timestamp, expired: &mut impl FnMut(u32)) {
+    /// Forgets everything.
+    pub(super) fn restart(&mut self, expired: &mut impl FnMut(u32)) {
         if self.used > 0 {
             self.slots.iter().filter(|slot| slot.fingerprint != 0).for_each(|slot| expired(slot.pair));
             // Small again: what follows a pause may be little.
             self.slots = vec![Slot::default(); MIN_SLOTS];
+            self.full = full(MIN_SLOTS);
             self.used = 0;
         }
-        self.now = time;
     }
 
-    /// The waiting packet with this fingerprint within the window of `time`, earlier or later; it stays.
-    pub(super) fn find(&self, fingerprint: u64, time: Timestamp) -> Option<Waiting> {
-        let slot = self.slots[self.position(fingerprint)?];
-        let age = self.age(slot);
-        let waiting = Waiting { time: self.now - Span(i128::from(age)), pair: slot.pair };
-        let within = i128::from(age) <= self.window.0 && waiting.time.distance(time) <= self.window;
-        within.then_some(waiting)
+    /// Takes a step to take out what has waited too long, every so often. To be called before each look.
+    #[inline(always)]
+    pub(super) fn tidy(&mut self, now: Timestamp, expired: &mut impl FnMut(u32)) {
+        self.sweep_after -= 1;
+        if self.sweep_after == 0 {
+            self.step(now, expired);
+        }
     }
 
-    /// Takes the packet with this fingerprint out, whatever its time.
-    pub(super) fn remove(&mut self, fingerprint: u64) -> Option<u32> {
-        let at = self.position(fingerprint)?;
-        let pair = self.slots[at].pair;
+    /// Fetches what a look will need.
+    #[inline(always)]
+    pub(super) fn touch(&self, fingerprint: u64) -> u32 {
+        self.slots[self.home(fingerprint)].pair
+    }
+
+    /// Looks for the packet that waits under this fingerprint, and whether it does so within the window of a time,
+    /// earlier or later, that is so much `behind` now.
+    #[inline(always)]
+    pub(super) fn look(&self, fingerprint: u64, (now, behind): (Timestamp, u64)) -> Place {
+        let mut at = self.home(fingerprint);
+        loop {
+            let slot = &self.slots[at];
+            let found = slot.fingerprint;
+            if found == 0 {
+                return Place::Free(at);
+            }
+            if found == fingerprint {
+                let age = self.age(slot, now);
+                let within = age <= self.window && age.abs_diff(behind) <= self.window;
+                return if within { Place::Within(at) } else { Place::Outside(at) };
+            }
+            at = self.after(at);
+        }
+    }
+
+    /// Takes the packet out that waits there: its pair and its time.
+    #[inline(always)]
+    pub(super) fn take(&mut self, at: usize, now: Timestamp) -> (u32, Timestamp) {
+        let slot = self.slots[at];
         self.remove_at(at);
-        Some(pair)
+        (slot.pair, now - Span(self.age(&slot, now).into()))
     }
 
-    /// Lets a packet wait. One that waits under the same fingerprint leaves: only the last one read is remembered.
-    pub(super) fn insert(&mut self, fingerprint: u64, time: Timestamp, pair: u32, expired: &mut impl FnMut(u32)) {
-        if let Some(displaced) = self.remove(fingerprint) {
-            expired(displaced);
+    /// Lets a packet wait in the place that was found for it. One that waits under the same fingerprint leaves: only
+    /// the last one read is remembered.
+    #[inline(always)]
+    pub(super) fn put(
+        &mut self,
+        place: Place,
+        fingerprint: u64,
+        (now, behind): (Timestamp, u64),
+        pair: u32,
+        expired: &mut impl FnMut(u32),
+    ) {
+        let slot = Slot { fingerprint, time: (now.0 as u64).wrapping_sub(behind), pair };
+        let at = match place {
+            Place::Within(at) | Place::Outside(at) => {
+                expired(self.slots[at].pair);
+                at
+            }
+            Place::Free(_) if self.used >= self.full => return self.put_in_full(slot, now, expired),
+            Place::Free(at) => {
+                self.used += 1;
+                at
+            }
+        };
+        // Field by field: as a whole it would be put together in memory first, and read from there too early.
+        let place = &mut self.slots[at];
+        (place.fingerprint, place.time, place.pair) = (slot.fingerprint, slot.time, slot.pair);
+        if behind > self.window {
+            // Its window has passed before it came.
+            expired(pair);
+            self.remove_at(at);
+        } else if self.used >= self.full {
+            self.make_room(now, expired);
         }
-        if self.now.0 - time.0 > self.window.0 {
-            return expired(pair);
-        }
-        self.sweep(SWEEP_STEP, expired);
-        if self.used >= self.slots.len() / 4 * 3 && !self.grow(expired) {
+    }
+
+    #[cold]
+    fn put_in_full(&mut self, slot: Slot, now: Timestamp, expired: &mut impl FnMut(u32)) {
+        self.make_room(now, expired);
+        if self.used >= self.full {
             self.overflows += 1;
-            return;
+        } else {
+            self.place(slot);
         }
-        self.place(Slot { fingerprint, time: time.0 as u64, pair });
     }
 
     /// Takes out all that waited longer than the window.
-    pub(super) fn sweep_all(&mut self, expired: &mut impl FnMut(u32)) {
-        self.sweep(self.slots.len(), expired);
+    pub(super) fn sweep_all(&mut self, now: Timestamp, expired: &mut impl FnMut(u32)) {
+        self.sweep(0..self.slots.len(), now, expired);
+        self.since_pass = 0;
     }
 
     /// How many packets wait for a pair's sake.
@@ -131,8 +192,9 @@ impl Table {
         self.slots.iter().filter(|slot| slot.fingerprint != 0 && slot.pair != NO_PAIR).count()
     }
 
-    fn age(&self, slot: Slot) -> u64 {
-        (self.now.0 as u64).wrapping_sub(slot.time)
+    /// How long it has waited, in nanoseconds.
+    fn age(&self, slot: &Slot, now: Timestamp) -> u64 {
+        (now.0 as u64).wrapping_sub(slot.time)
     }
 
     fn home(&self, fingerprint: u64) -> usize {
@@ -142,18 +204,6 @@ impl Table {
 
     fn after(&self, at: usize) -> usize {
         (at + 1) & (self.slots.len() - 1)
-    }
-
-    fn position(&self, fingerprint: u64) -> Option<usize> {
-        let mut at = self.home(fingerprint);
-        loop {
-            let found = self.slots[at].fingerprint;
-            match found {
-                0 => return None,
-                _ if found == fingerprint => return Some(at),
-                _ => at = self.after(at),
-            }
-        }
     }
 
     fn place(&mut self, slot: Slot) {
@@ -171,14 +221,14 @@ impl Table {
         let mut at = hole;
         loop {
             at = self.after(at);
-            let slot = self.slots[at];
-            if slot.fingerprint == 0 {
+            let fingerprint = self.slots[at].fingerprint;
+            if fingerprint == 0 {
                 break;
             }
-            let from_home = at.wrapping_sub(self.home(slot.fingerprint)) & mask;
+            let from_home = at.wrapping_sub(self.home(fingerprint)) & mask;
             let from_hole = at.wrapping_sub(hole) & mask;
             if from_home >= from_hole {
-                self.slots[hole] = slot;
+                self.slots[hole] = self.slots[at];
                 hole = at;
             }
         }
@@ -186,32 +236,38 @@ impl Table {
         self.used -= 1;
     }
 
-    fn sweep(&mut self, steps: usize, expired: &mut impl FnMut(u32)) {
-        for _ in 0..steps {
-            self.sweep_at &= self.slots.len() - 1;
-            // Removing may bring another slot here.
-            loop {
-                let slot = self.slots[self.sweep_at];
-                if slot.fingerprint == 0 || i128::from(self.age(slot)) <= self.window.0 {
-                    break;
-                }
-                expired(slot.pair);
-                self.remove_at(self.sweep_at);
-            }
-            self.sweep_at += 1;
+    #[cold]
+    fn step(&mut self, now: Timestamp, expired: &mut impl FnMut(u32)) {
+        let start = self.sweep_at & (self.slots.len() - 1);
+        self.sweep_at = start + SWEEP_STEP;
+        self.sweep(start..self.sweep_at, now, expired);
+        self.sweep_after = SWEEP_EVERY;
+        self.since_pass += SWEEP_EVERY;
+    }
+
+    fn sweep(&mut self, slots: Range<usize>, now: Timestamp, expired: &mut impl FnMut(u32)) {
+        let (now, window) = (now.0 as u64, self.window);
+        let has_expired = |slot: &Slot| slot.fingerprint != 0 && now.wrapping_sub(slot.time) > window;
+        let mut at = slots.start;
+        while let Some(found) = self.slots[at..slots.end].iter().position(has_expired) {
+            at += found;
+            expired(self.slots[at].pair);
+            // This may bring another one here, which is looked at next.
+            self.remove_at(at);
         }
     }
 
-    /// Makes room; says whether there is any.
-    fn grow(&mut self, expired: &mut impl FnMut(u32)) -> bool {
-        if self.slots.len() == MAX_SLOTS {
-            return false;
+    /// Makes room, if there is any: takes out what has waited too long, and doubles the table if that was not much.
+    #[cold]
+    fn make_room(&mut self, now: Timestamp, expired: &mut impl FnMut(u32)) {
+        if self.slots.len() < MAX_SLOTS {
+            self.sweep_all(now, expired);
+            if self.used >= self.full / 2 {
+                self.double();
+            }
+        } else if self.since_pass >= MAX_SLOTS / 8 {
+            self.sweep_all(now, expired);
         }
-        self.sweep_all(expired);
-        if self.used >= self.slots.len() / 8 * 3 {
-            self.double();
-        }
-        true
     }
 
     /// Doubles the table where it stands, so that there never are an old and a new one. Slots move in the order of
@@ -221,6 +277,7 @@ impl Table {
         let old = self.slots.len();
         let gap = self.slots.iter().position(|slot| slot.fingerprint == 0).unwrap_or(0);
         self.slots.resize(2 * old, Slot::default());
+        self.full = full(2 * old);
         self.used = 0;
         for at in (gap..old).chain(0..gap) {
             let slot = std::mem::take(&mut self.slots[at]);
@@ -229,6 +286,11 @@ impl Table {
             }
         }
     }
+}
+
+/// When a table of so many slots is full: at three quarters, chains are still short.
+fn full(slots: usize) -> usize {
+    slots / 4 * 3
 }
 
 #[cfg(test)]
@@ -242,58 +304,85 @@ mod tests {
         Timestamp(T.0 + nanos)
     }
 
+    fn look(table: &Table, fingerprint: u64, time: Timestamp, now: Timestamp) -> Place {
+        table.look(fingerprint, (now, (now.0 - time.0) as u64))
+    }
+
+    /// Lets a packet wait, and says which pairs left for it.
+    fn put(table: &mut Table, fingerprint: u64, time: Timestamp, now: Timestamp, pair: u32) -> Vec<u32> {
+        let mut expired = vec![];
+        table.tidy(now, &mut |pair| expired.push(pair));
+        let place = look(table, fingerprint, time, now);
+        table.put(place, fingerprint, (now, (now.0 - time.0) as u64), pair, &mut |pair| expired.push(pair));
+        expired
+    }
+
     #[test]
     fn the_limit_of_the_window_is_inside_both_ways() {
         let mut table = Table::new(WINDOW);
-        let mut singles = vec![];
-        table.advance(later(WINDOW.0), &mut |p| singles.push(p));
-        table.insert(9, later(WINDOW.0), 1, &mut |p| singles.push(p));
-        assert!(table.find(9, T).is_some());
-        assert!(table.find(9, later(-1)).is_none());
-        assert!(table.find(9, later(2 * WINDOW.0)).is_some());
-        assert!(table.find(9, later(2 * WINDOW.0 + 1)).is_none());
-        assert!(singles.is_empty());
+        let now = later(WINDOW.0);
+        assert!(put(&mut table, 9, now, now, 1).is_empty());
+        let within = |time, now| matches!(look(&table, 9, time, now), Place::Within(_));
+        assert!(within(T, now) && !within(later(-1), now));
+        assert!(within(later(2 * WINDOW.0), later(2 * WINDOW.0)));
+        assert!(!within(later(2 * WINDOW.0 + 1), later(2 * WINDOW.0 + 1)));
     }
 
     #[test]
     fn a_packet_is_forgotten_once_the_latest_time_is_beyond_its_window() {
         let mut table = Table::new(WINDOW);
+        put(&mut table, 9, T, T, 1);
+        let now = later(WINDOW.0 + 1);
+        assert!(matches!(look(&table, 9, later(1), now), Place::Outside(_)));
         let mut singles = vec![];
-        table.advance(T, &mut |p| singles.push(p));
-        table.insert(9, T, 1, &mut |p| singles.push(p));
-        table.advance(later(WINDOW.0 / 2), &mut |p| singles.push(p));
-        table.advance(later(WINDOW.0 + 1), &mut |p| singles.push(p));
-        assert!(table.find(9, later(1)).is_none());
-        table.sweep_all(&mut |p| singles.push(p));
+        table.sweep_all(now, &mut |pair| singles.push(pair));
         assert_eq!((singles, table.pending()), (vec![1], 0));
+        assert_eq!(put(&mut table, 9, later(-1), later(WINDOW.0), 2), [2], "its window has passed before it came");
+        assert_eq!(table.pending(), 0);
     }
 
     #[test]
-    fn a_leap_of_centuries_empties_the_table() {
+    fn only_the_last_one_read_waits() {
         let mut table = Table::new(WINDOW);
-        let mut singles = vec![];
-        table.advance(T, &mut |p| singles.push(p));
-        table.insert(9, T, 1, &mut |p| singles.push(p));
-        // A whole turn of the 64 bits that a slot keeps of the time.
-        table.advance(later(1 << 64), &mut |p| singles.push(p));
-        assert!(table.find(9, later(1 << 64)).is_none());
-        assert_eq!(singles, [1]);
+        put(&mut table, 9, T, T, 1);
+        assert_eq!(put(&mut table, 9, later(1), later(1), 2), [1]);
+        let Place::Within(at) = look(&table, 9, later(2), later(2)) else { panic!() };
+        assert_eq!(table.take(at, later(2)), (2, later(1)));
+        assert_eq!(table.pending(), 0);
     }
 
     #[test]
     fn a_million_wait_and_no_more_than_it_can_hold() {
         let mut table = Table::new(WINDOW);
-        table.advance(T, &mut |_| {});
         let fingerprint = |i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         for i in 0..1_048_576 {
-            table.insert(fingerprint(i), T, i as u32, &mut |_| {});
+            put(&mut table, fingerprint(i), T, T, i as u32);
         }
         assert_eq!((table.overflows(), table.pending()), (0, 1_048_576));
-        assert!((0..1_048_576).all(|i| table.find(fingerprint(i), T).is_some_and(|w| w.pair == i as u32)));
+        for i in 0..1_048_576 {
+            let Place::Within(at) = look(&table, fingerprint(i), T, T) else { panic!("{i}") };
+            assert_eq!({ table.slots[at].pair }, i as u32);
+        }
         for i in 1_048_576..2_000_000 {
-            table.insert(fingerprint(i), T, i as u32, &mut |_| {});
+            put(&mut table, fingerprint(i), T, T, i as u32);
         }
         assert!(table.overflows() > 0 && table.slots.len() == MAX_SLOTS);
         assert_eq!(table.pending() + table.overflows() as usize, 2_000_000);
+    }
+
+    #[test]
+    fn those_that_waited_too_long_take_no_room_from_a_million() {
+        let mut table = Table::new(WINDOW);
+        let fingerprint = |i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut expired = 0;
+        for i in 0..1_500_000 {
+            put(&mut table, fingerprint(i), T, T, 0);
+        }
+        let now = later(WINDOW.0 + 1);
+        for i in 1_500_000..1_500_000 + 1_048_576 {
+            expired += put(&mut table, fingerprint(i), now, now, 1).len();
+        }
+        table.sweep_all(now, &mut |_| expired += 1);
+        assert_eq!((expired, table.pending(), table.overflows()), (1_500_000, 1_048_576, 0));
     }
 }

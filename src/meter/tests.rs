@@ -233,6 +233,23 @@ proptest! {
         }
     }
 
+    /// That frames wait for each other changes nothing, however far apart they are.
+    #[test]
+    fn deferred_frames_count_alike(
+        settings in any_settings(),
+        frames in vec((prop_oneof![9 => -SECOND..900 * SECOND, 1 => any::<i128>().prop_map(|time| time >> 35)], any_frame()), 0..200),
+    ) {
+        let (mut at_once, mut deferred) = (Meter::new(settings.clone()), Meter::new(settings));
+        feed(&mut at_once, &frames);
+        for (time, data) in &frames {
+            let (time, original_len) = (Timestamp(T + time), data.len() as u32);
+            deferred.defer(&Frame { time, link: LinkType::ETHERNET, original_len, data });
+        }
+        prop_assert_eq!(deferred.take().rows, at_once.take().rows);
+        prop_assert_eq!(deferred.stats(), at_once.stats());
+        prop_assert_eq!(deferred.diagnosis(), at_once.diagnosis());
+    }
+
     /// When deltas are taken changes nothing of what they add up to.
     #[test]
     fn deltas_add_up(settings in any_settings(), frames in vec((-SECOND..900 * SECOND, any_frame()), 0..60), cuts in vec(any::<Index>(), 0..5)) {

@@ -6,7 +6,6 @@ use etherparse::Ipv6HeaderSlice;
 
 use super::Reject;
 use super::link::{Link, Protocol};
-use crate::frame::Frame;
 
 /// Bytes of an IPv4 header up to and with the destination address. Options need not be captured.
 const IPV4_LEN: usize = 20;
@@ -29,9 +28,8 @@ pub(super) struct Header {
     pub len_field_is_zero: bool,
 }
 
-/// Reads the header that the link layer promised.
-pub(super) fn read(link: &Link, frame: &Frame<'_>) -> Result<Header, Reject> {
-    let data = &frame.data[link.ip_offset..];
+/// Reads the header that the link layer promised; `rest` is the frame's length from there on.
+pub(super) fn read(link: &Link, data: &[u8], rest: usize) -> Result<Header, Reject> {
     let cut_short = |ipv6| Reject::CutShort { captured_len: data.len() + link.tag_bytes, ipv6 };
     let version = data.first().map(|first| first >> 4);
     let protocol = match link.protocol {
@@ -42,8 +40,6 @@ pub(super) fn read(link: &Link, frame: &Frame<'_>) -> Result<Header, Reject> {
         },
         stated => stated,
     };
-    // Where the header leaves its length open, the rest of the frame may tell it.
-    let rest = (frame.original_len as usize).saturating_sub(link.ip_offset);
     if protocol == Protocol::Ipv4 {
         match version {
             Some(4) => ipv4(data.first_chunk().ok_or(cut_short(false))?, rest),

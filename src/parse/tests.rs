@@ -105,12 +105,12 @@ impl Whole {
 fn sound(frame: &Frame<'_>) -> Result<(), TestCaseError> {
     match packet(frame) {
         Ok(packet) => {
-            let header = if packet.src.is_ipv6() { 40 } else { 20 };
-            prop_assert_eq!(packet.src.is_ipv6(), packet.dst.is_ipv6());
+            let header = if packet.flow.src().is_ipv6() { 40 } else { 20 };
+            prop_assert_eq!(packet.flow.src().is_ipv6(), packet.flow.dst().is_ipv6());
             prop_assert!(packet.len >= header && packet.len <= 1 << 20);
             prop_assert!(packet.bytes.len() >= header as usize && frame.data.len() >= packet.captured_len);
             prop_assert!(packet.captured_len >= packet.bytes.len() + packet.tag_bytes);
-            prop_assert_eq!(packet.macs.is_some(), frame.link == LinkType::ETHERNET);
+            prop_assert_eq!(packet.flow.macs().is_some(), frame.link == LinkType::ETHERNET);
             prop_assert_eq!(packet.tag_bytes % 4, 0);
         }
         Err(reject) => {
@@ -123,6 +123,30 @@ fn sound(frame: &Frame<'_>) -> Result<(), TestCaseError> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn the_short_way_says_the_same_as_the_long_one(frame in whole(), cut in any::<Index>(), at in any::<Index>(), bit in 0..8_u32, changes in 0..4) {
+        let mut bytes = frame.bytes[..=cut.index(frame.bytes.len() - 1)].to_vec();
+        for _ in 0..changes {
+            // In the headers, where it matters.
+            let at = at.index(bytes.len().min(60));
+            bytes[at] ^= 1_u8 << bit;
+        }
+        let frame = self::frame(LinkType::ETHERNET, &bytes);
+        for packet in [super::plain_ipv4(&frame), super::plain_ipv6(&frame)].into_iter().flatten() {
+            prop_assert_eq!(Ok(packet), super::any(&frame));
+        }
+    }
+
+    #[test]
+    fn usual_frames_take_the_short_way(frame in whole()) {
+        let packet = open(LinkType::ETHERNET, &frame.bytes).unwrap();
+        let is_reserved = packet.flow.dst().is_ipv4() && frame.ip()[16] >= 240;
+        if frame.tags == 0 && !packet.flow.to_group() && !is_reserved {
+            let frame = self::frame(LinkType::ETHERNET, &frame.bytes);
+            prop_assert_eq!(super::plain_ipv4(&frame).or_else(|| super::plain_ipv6(&frame)), Some(packet));
+        }
+    }
 
     #[test]
     fn any_bytes_are_a_packet_or_a_reason(link in 0..300_u32, original_len: u32, data in vec(any::<u8>(), 0..100)) {
@@ -167,12 +191,12 @@ proptest! {
             }
             NetSlice::Arp(_) => unreachable!(),
         };
-        prop_assert_eq!((ours.src, ours.dst, ours.len as usize), (src, dst, len));
+        prop_assert_eq!((ours.flow.src(), ours.flow.dst(), ours.len as usize), (src, dst, len));
         let Some(LinkSlice::Ethernet2(mac)) = theirs.link else { panic!("no Ethernet") };
-        prop_assert_eq!(ours.macs, Some((Mac(mac.source()), Mac(mac.destination()))));
+        prop_assert_eq!(ours.flow.macs(), Some((Mac(mac.source()), Mac(mac.destination()))));
         prop_assert_eq!(ours.tag_bytes, theirs.link_exts.len() * 4);
         prop_assert_eq!(ours.bytes, whole.ip());
-        prop_assert_eq!(ours.to_group, mac.destination()[0] & 1 == 1 || match dst {
+        prop_assert_eq!(ours.flow.to_group(), mac.destination()[0] & 1 == 1 || match dst {
             IpAddr::V4(dst) => dst.octets()[0] >> 4 == 14 || dst.octets() == [255; 4],
             IpAddr::V6(dst) => dst.octets()[0] == 255,
         });
@@ -188,7 +212,7 @@ proptest! {
         match open(LinkType::ETHERNET, &whole.bytes[..cut]) {
             Ok(part) => {
                 prop_assert!(cut >= needed && part.is_cut());
-                prop_assert_eq!((part.src, part.dst, part.len, part.macs), (all.src, all.dst, all.len, all.macs));
+                prop_assert_eq!((part.flow.src(), part.flow.dst(), part.len, part.flow.macs()), (all.flow.src(), all.flow.dst(), all.len, all.flow.macs()));
                 prop_assert_eq!(part.bytes, &all.bytes[..cut - whole.ip_at()]);
                 prop_assert_eq!(part.captured_len, cut - 14);
             }
@@ -209,7 +233,7 @@ proptest! {
         whole in whole(), padding in vec(any::<u8>(), 0..50), tags in vec((select(&TAGS[..]), any::<u16>()), 0..20),
     ) {
         let all = open(LinkType::ETHERNET, &whole.bytes).unwrap();
-        let same = |packet: Packet<'_>| (packet.src, packet.dst, packet.len, packet.bytes.to_vec());
+        let same = |packet: Packet<'_>| (packet.flow.src(), packet.flow.dst(), packet.len, packet.bytes.to_vec());
         let padded = [&whole.bytes[..], &padding].concat();
         prop_assert_eq!(same(open(LinkType::ETHERNET, &padded).unwrap()), same(all));
 
@@ -220,7 +244,7 @@ proptest! {
         let first = kinds[0].to_be_bytes();
         let tagged = [&whole.bytes[..12], &first, &chain].concat();
         let packet = open(LinkType::ETHERNET, &tagged).unwrap();
-        prop_assert_eq!((packet.tag_bytes, packet.macs), (4 * tags.len(), all.macs));
+        prop_assert_eq!((packet.tag_bytes, packet.flow.macs()), (4 * tags.len(), all.flow.macs()));
         prop_assert_eq!(same(packet), same(all));
 
         let sll = [&[0; 14][..], &first, &chain].concat();

@@ -1,6 +1,7 @@
 //! What drives a meter: the frames of one device or one file, and tickets in between.
 
 use std::io::{PipeReader, Read};
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant};
@@ -95,9 +96,7 @@ impl Feed {
     /// Takes in a frame.
     pub(super) fn frame(&mut self, frame: &Frame<'_>) {
         match self.filter.as_mut().map(|filter| filter.accepts(frame)) {
-            None | Some(Ok(true)) => {
-                self.meter.frame(frame);
-            }
+            None | Some(Ok(true)) => self.meter.defer(frame),
             Some(Ok(false)) => (),
             Some(Err(error)) => self.warn_once(format!("{error:#}; its frames are left out")),
         }
@@ -284,28 +283,29 @@ pub(super) fn play(mut feed: Feed, mut history: History, speed: Speed) {
     let start = Instant::now();
     let mut first = None;
     let mut frames = 0_u64;
-    let mut going = true;
-    while going && history.advance() {
-        let Some((_, frame)) = history.frame() else { break };
+    let stopped = history.read(|_, frame| {
         if let Speed::Times(speed) = speed {
             let first = *first.get_or_insert(frame.time);
-            going = wait_for(&mut feed, start, since(first, frame.time, speed));
-            if !going {
-                break;
+            if !wait_for(&mut feed, start, since(first, frame.time, speed)) {
+                return ControlFlow::Break(());
             }
         }
-        feed.frame(&frame);
+        feed.frame(frame);
         frames += 1;
         if frames.is_multiple_of(1024) {
-            going = feed.turn();
+            let going = feed.turn();
             feed.let_the_keeper_catch_up();
+            if !going {
+                return ControlFlow::Break(());
+            }
         }
-    }
+        ControlFlow::Continue(())
+    });
     feed.look();
     for problem in history.problems() {
         log::warn(&format!("{name}: {}", problem.error));
     }
-    log::info(&format!("{name}: played {frames} frames{}", if going { ", all there are" } else { "" }));
+    log::info(&format!("{name}: played {frames} frames{}", if stopped.is_none() { ", all there are" } else { "" }));
     feed.end();
 }
 

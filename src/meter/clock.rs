@@ -1,0 +1,120 @@
+//! What time it is, by the frames and by those who know without one.
+
+use crate::time::{Span, Timestamp};
+
+/// The latest time seen.
+pub(super) struct Clock {
+    latest: Timestamp,
+    /// The latest time was told, and no frame's.
+    told: bool,
+    /// The latest time that any frame had before the latest of all.
+    frames_before: Timestamp,
+    /// In nanoseconds.
+    window: u64,
+}
+
+/// Before any frame: earlier than any capture can say, and far enough from the end of the numbers to subtract.
+const LONG_AGO: Timestamp = Timestamp(i128::MIN / 2);
+
+/// How a time stands to the latest before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// So many nanoseconds behind; 0 where it is the latest.
+    Behind(u64),
+    /// Further ahead than the window: whatever waits has waited too long now.
+    Leap,
+}
+
+impl Clock {
+    /// Before any time, for packets that wait for `window`.
+    pub(super) fn new(window: Span) -> Self {
+        let window = u64::try_from(window.0).unwrap_or(u64::MAX);
+        Clock { latest: LONG_AGO, told: true, frames_before: LONG_AGO, window }
+    }
+
+    /// The latest time.
+    pub(super) fn now(&self) -> Timestamp {
+        self.latest
+    }
+
+    /// The latest time that any frame had.
+    pub(super) fn last_frame(&self) -> Option<Timestamp> {
+        let latest = if self.told { LONG_AGO } else { self.latest };
+        Some(latest.max(self.frames_before)).filter(|time| *time > LONG_AGO)
+    }
+
+    /// Whether the window of a packet of this time has passed.
+    pub(super) fn is_past(&self, time: Timestamp) -> bool {
+        self.latest.0 - time.0 > self.window.into()
+    }
+
+    /// A frame's time.
+    #[inline(always)]
+    pub(super) fn frame(&mut self, time: Timestamp) -> Step {
+        // Nearly always a little later than the latest: one comparison without signs tells.
+        match u64::try_from(time.0.wrapping_sub(self.latest.0)) {
+            Ok(ahead) if ahead.wrapping_sub(1) < self.window => {
+                self.latest = time;
+                self.told = false;
+                Step::Behind(0)
+            }
+            _ => self.other_frame(time),
+        }
+    }
+
+    fn other_frame(&mut self, time: Timestamp) -> Step {
+        if time > self.latest {
+            let step = self.tell(time);
+            self.told = false;
+            return step;
+        }
+        self.frames_before = self.frames_before.max(time);
+        Step::Behind(u64::try_from(self.latest.0 - time.0).unwrap_or(u64::MAX))
+    }
+
+    /// A time that somebody knows without a frame.
+    pub(super) fn tell(&mut self, time: Timestamp) -> Step {
+        let ahead = time.0 - self.latest.0;
+        if ahead > 0 {
+            self.set(time);
+        }
+        if ahead > self.window.into() { Step::Leap } else { Step::Behind(0) }
+    }
+
+    /// Takes a time for the latest, whatever was before.
+    pub(super) fn set(&mut self, time: Timestamp) {
+        self.frames_before = self.last_frame().unwrap_or(LONG_AGO);
+        (self.latest, self.told) = (time, true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_frame_is_no_time_that_was_told() {
+        let mut clock = Clock::new(Span(10));
+        assert_eq!((clock.last_frame(), clock.is_past(Timestamp(i128::MIN / 4))), (None, false));
+        clock.tell(Timestamp(50));
+        assert_eq!((clock.last_frame(), clock.now()), (None, Timestamp(50)));
+        let steps = [
+            (45, Step::Behind(5), 45),
+            (50, Step::Behind(0), 50),
+            (60, Step::Behind(0), 60),
+            (71, Step::Leap, 71),
+            (60, Step::Behind(11), 71),
+        ];
+        for (time, step, last) in steps {
+            assert_eq!(clock.frame(Timestamp(time)), step, "{time}");
+            assert_eq!(clock.last_frame(), Some(Timestamp(last)), "{time}");
+        }
+        assert!(clock.is_past(Timestamp(60)) && !clock.is_past(Timestamp(61)));
+        clock.tell(Timestamp(80));
+        clock.frame(Timestamp(75));
+        assert_eq!((clock.last_frame(), clock.now()), (Some(Timestamp(75)), Timestamp(80)));
+        clock.set(Timestamp(-7));
+        assert_eq!(clock.frame(Timestamp(-6)), Step::Behind(0));
+        assert_eq!((clock.last_frame(), clock.now()), (Some(Timestamp(75)), Timestamp(-6)));
+    }
+}
