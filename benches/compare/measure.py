@@ -21,7 +21,7 @@ def settings():
     """What the Makefile or the caller says: FRAMES, ROUNDS and the like, with their defaults."""
     value = lambda name, default: int(os.environ.get(name) or default)
     return {"frames": value("FRAMES", 10_000_000), "peer_frames": value("PEER_FRAMES", 1_000_000),
-            "rounds": value("ROUNDS", 5), "seconds": value("SECONDS", 10)}
+            "rounds": value("ROUNDS", 5), "seconds": value("LIVE_SECONDS", 10)}
 
 
 def folder():
