@@ -1,7 +1,7 @@
 # What ztmon costs. docs/performance.md says what each target measures, what can be set, and what the figures mean.
 export BENCH_DIR ?= target/bench
 
-.PHONY: bench bench-live callgrind program
+.PHONY: bench bench-live bench-parts callgrind program
 
 # Capture files: ztmon, cat and others on the same file.
 bench: program
@@ -13,6 +13,12 @@ bench: program
 bench-live: program
 	@scripts/install python3 iproute2 util-linux tcpdump
 	@unshare --net --mount python3 benches/compare/live.py
+
+# Each part alone.
+bench-parts: program
+	@scripts/install python3
+	@cargo bench --locked >&2
+	@python3 benches/compare/parts.py
 
 # Instructions a frame.
 callgrind: program

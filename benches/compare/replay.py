@@ -156,7 +156,7 @@ def main():
     for clients in CLIENTS:
         groups.append((f"{clients:,} clients, {frames:,} frames", frames, ours_alone(capture(clients, frames), ["both"])))
     growth(groups)
-    ratios(whole, first, large, full, start.measure(s["rounds"]))
+    ratios(whole, first, large, full, start.measure(s["rounds"], frames))
 
 
 if __name__ == "__main__":
