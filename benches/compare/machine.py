@@ -23,8 +23,9 @@ def describe():
 
 
 def version():
-    """The program's version, and the commit of the folder it is in."""
+    """The program's version, and the commit if it was built here."""
     said = subprocess.run([ztmon(), "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    place = os.path.dirname(os.path.abspath(ztmon()))
-    commit = subprocess.run(["git", "-C", place, "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
-    return f"{said} ({commit})" if commit else said
+    if os.environ.get("ZTMON"):
+        return f"{said} (another build)"
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
+    return f"{said} ({commit})"
