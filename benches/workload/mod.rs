@@ -52,6 +52,11 @@ impl Random {
 type Copy = Reverse<(u64, u64, Vec<u8>, u32)>;
 
 impl Workload {
+    /// So many clients, each with a few others that it talks to.
+    pub fn with_clients(clients: u32) -> Workload {
+        Workload { clients, pairs: clients.saturating_mul(8), ..SMALL }
+    }
+
     /// Writes the capture as a pcap file.
     ///
     /// # Errors
@@ -63,6 +68,26 @@ impl Workload {
             let words = [(time / 1_000_000) as u32, (time % 1_000_000) as u32, data.len() as u32, original_len];
             words.iter().try_for_each(|word| out.write_all(&word.to_le_bytes()))?;
             out.write_all(data)
+        })
+    }
+
+    /// Writes the same frames as a pcapng file.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write_pcapng(&self, out: &mut impl Write) -> io::Result<()> {
+        // A section of unknown length, and an interface with Ethernet and microseconds.
+        let section = [0x0a0d_0d0a_u32, 28, 0x1a2b_3c4d, 1, u32::MAX, u32::MAX, 28];
+        let interface = [1, 20, 1, 262_144, 20];
+        section.iter().chain(&interface).try_for_each(|word| out.write_all(&word.to_le_bytes()))?;
+        self.each(|time, original_len, data| {
+            let padding = data.len().next_multiple_of(4) - data.len();
+            let len = (32 + data.len() + padding) as u32;
+            let words = [6, len, 0, (time >> 32) as u32, time as u32, data.len() as u32, original_len];
+            words.iter().try_for_each(|word| out.write_all(&word.to_le_bytes()))?;
+            out.write_all(data)?;
+            out.write_all(&[0; 3][..padding])?;
+            out.write_all(&len.to_le_bytes())
         })
     }
 
