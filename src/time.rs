@@ -64,6 +64,10 @@ impl Timestamp {
     ///
     /// Everything that is printed or stored goes through here.
     pub fn clamped(self) -> (i64, u32) {
+        // Until the year 2554: a tenth of the cost.
+        if let Ok(nanos) = u64::try_from(self.0) {
+            return ((nanos / SECOND as u64) as i64, (nanos % SECOND as u64) as u32);
+        }
         match i64::try_from(self.0.div_euclid(SECOND)) {
             Ok(seconds) if seconds < FIRST_SECOND => (FIRST_SECOND, 0),
             Ok(seconds) if seconds <= LAST_SECOND => (seconds, self.0.rem_euclid(SECOND) as u32),

@@ -19,7 +19,7 @@ use crate::report::{Builder, thousands};
 use crate::store;
 
 /// Rows of the matrix that are gathered before they are summed up: bounds memory, whatever the times are.
-const MAX_ROWS: usize = 1 << 16;
+const MAX_ROWS: usize = 1 << 18;
 
 /// Frames between two looks at the progress bar.
 const PROGRESS_STEP: u64 = 1 << 14;
@@ -120,12 +120,10 @@ fn complain(history: &History, unread: &[String]) {
 
 /// Moves what was counted into the report, and into the database if there is one.
 fn take(meter: &mut Meter, totals: &mut Builder, database: Option<&mut Database>) -> anyhow::Result<()> {
-    let delta = meter.take();
-    let directory = meter.directory();
-    for row in &delta.rows {
-        totals.add("", &directory.row(row));
-    }
-    database.map_or(Ok(()), |database| database.add(directory, &delta.rows))
+    meter.show(|directory, rows| {
+        totals.add_delta(directory, rows);
+        database.map_or(Ok(()), |database| database.add(directory, rows))
+    })
 }
 
 /// A bar on a terminal: bytes, packets per second, time left.

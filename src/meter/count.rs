@@ -2,7 +2,7 @@
 
 use super::clock::Clock;
 use super::diagnosis::Cuts;
-use super::flows::{Flows, Kind, Known};
+use super::flows::{Flows, Kind, Known, Tag};
 use super::ledger::Ledger;
 use super::pairing::{NO_PAIR, Place, Table};
 use super::{Settings, Stats, Tee};
@@ -19,7 +19,7 @@ const SHADOW_SHARE: u64 = 64;
 pub(super) struct Read {
     pub flow: Flow,
     /// Of the flow.
-    pub hash: usize,
+    pub tag: Tag,
     /// Of the bytes; any where there are no copies.
     pub fingerprint: u64,
     pub when: When,
@@ -42,7 +42,7 @@ impl Read {
     /// Stands where no packet does.
     pub(super) const NOTHING: Read = Read {
         flow: Flow::NONE,
-        hash: 0,
+        tag: Tag::NONE,
         fingerprint: 0,
         when: When { time: Timestamp(0), now: Timestamp(0), behind: 0 },
         len: 0,
@@ -111,25 +111,24 @@ impl Count {
     }
 
     /// Finds out what holds for all packets of a flow.
-    fn meet(&self, flow: Flow) -> Known {
+    fn kind_of(&self, flow: &Flow) -> Kind {
         let macs = flow.macs();
         let own = macs.is_some_and(|(src, dst)| [src, dst].map(Some).contains(&self.settings.observer));
         let teed = macs.is_some() && !own && !flow.to_group();
-        let kind = match self.ledger.in_scope(&flow) {
+        match self.ledger.in_scope(flow) {
             false if teed => Kind::OutOfScopeTeed,
             false => Kind::OutOfScope,
             true if flow.to_group() => Kind::Group,
             true if own => Kind::Own,
             true if teed => Kind::UnicastTeed,
             true => Kind::Unicast,
-        };
-        Known::new(flow, kind)
+        }
     }
 
     /// Takes a packet.
     #[inline(always)]
     pub(super) fn packet(&mut self, read: &Read, flows: &mut Flows) -> Outcome {
-        match flows.find(read.hash, &read.flow) {
+        match flows.find(read.tag) {
             Some(known) => self.known(read, known),
             None => self.unknown(read, flows),
         }
@@ -139,7 +138,7 @@ impl Count {
     #[cold]
     #[inline(never)]
     fn unknown(&mut self, read: &Read, flows: &mut Flows) -> Outcome {
-        let known = flows.insert(read.hash, self.meet(read.flow));
+        let known = flows.insert(read.tag, self.kind_of(&read.flow));
         self.known(read, known)
     }
 
@@ -187,7 +186,7 @@ impl Count {
     #[inline(always)]
     fn count(&mut self, read: &Read, known: &mut Known) -> Outcome {
         if !self.ledger.count_at(known.pair, known.row, read.len, read.when.time) {
-            self.find_and_count(known, read.len, read.when.time);
+            self.find_and_count(&read.flow, known, read.len, read.when.time);
         }
         self.stats.bytes += u64::from(read.len);
         if read.captured_len > u32::from(self.settings.tee_bytes) && known.kind != Kind::Group {
@@ -205,10 +204,10 @@ impl Count {
     /// Counts a packet whose pair or row is not known.
     #[cold]
     #[inline(never)]
-    fn find_and_count(&mut self, known: &mut Known, len: u32, time: Timestamp) {
+    fn find_and_count(&mut self, flow: &Flow, known: &mut Known, len: u32, time: Timestamp) {
         if known.pair == NO_PAIR {
             // Only a packet that counts may name new ends.
-            let (pair, second) = self.ledger.open(&known.flow);
+            let (pair, second) = self.ledger.open(flow);
             (known.pair, known.second) = (pair, second.unwrap_or(NO_PAIR));
         }
         let row = self.ledger.count(known.pair, len, time);

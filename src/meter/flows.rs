@@ -7,7 +7,7 @@ use crate::packet::Flow;
 /// Places at first and at most. It is at most a quarter full until it is at its largest, so that most flows are in the
 /// first place where they are looked for.
 const MIN_PLACES: usize = 1 << 11;
-const MAX_PLACES: usize = 1 << 19;
+const MAX_PLACES: usize = 1 << 20;
 
 /// Places where a flow may be, one behind another. What finds them taken takes that of another: the cache only saves
 /// time.
@@ -38,11 +38,27 @@ impl Kind {
     }
 }
 
-/// A flow that has been met. Takes a cache line.
+/// Stands for a flow: 128 bits of a keyed sum of products, as the [fingerprints](super::fingerprint) are made. Two flows
+/// share one with a chance of 2⁻⁶⁴, under a key that is drawn at random.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tag([u64; 2]);
+
+impl Tag {
+    /// That of no flow.
+    pub(super) const NONE: Tag = Tag([0, 0]);
+
+    /// Where it is looked for first.
+    #[inline(always)]
+    fn home(self) -> usize {
+        ((self.0[0] ^ self.0[1]).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize
+    }
+}
+
+/// A flow that has been met. Two are in a cache line.
 #[derive(Clone, Copy)]
-#[repr(align(64))]
+#[repr(align(32))]
 pub(super) struct Known {
-    pub flow: Flow,
+    tag: Tag,
     /// The pair it counts under, if it has one yet; where the limit of pairs was reached, the one for the near end.
     pub pair: u32,
     /// The pair for the other end then, or [`NO_PAIR`].
@@ -50,12 +66,6 @@ pub(super) struct Known {
     /// Where the pair's row was when it was last used; no row's place where there is a second pair.
     pub row: u32,
     pub kind: Kind,
-}
-
-impl Known {
-    pub(super) fn new(flow: Flow, kind: Kind) -> Self {
-        Known { flow, pair: NO_PAIR, second: NO_PAIR, row: NO_ROW, kind }
-    }
 }
 
 /// The cache.
@@ -69,37 +79,51 @@ pub(super) struct Flows {
 }
 
 impl Flows {
-    /// Empty; `key` keeps clients from choosing addresses that share a place.
+    /// Empty; with a random `key` no client can choose addresses that share a tag or a place.
     pub(super) fn new(key: [u64; 6]) -> Self {
         Flows { places: empty(MIN_PLACES), used: 0, key, turn: 0 }
     }
 
+    /// The tag of a flow.
+    #[inline(always)]
+    pub(super) fn tag(&self, flow: &Flow) -> Tag {
+        let [a, b, c, d, e, f] = flow.words();
+        let [i, j, k, l, m, n] = self.key;
+        let product = |a: u64, b: u64| u128::from(a) * u128::from(b);
+        let mut sum = product(a.wrapping_add(i), c.wrapping_add(j)).wrapping_add(product(b, k));
+        if flow.is_ipv6() {
+            sum = sum.wrapping_add(product(d.wrapping_add(l), e.wrapping_add(m))).wrapping_add(product(f, n));
+        }
+        // The lowest bit keeps it apart from none.
+        Tag([sum as u64 | 1, (sum >> 64) as u64])
+    }
+
     /// What is known of a flow that has been met.
     #[inline(always)]
-    pub(super) fn find(&mut self, hash: usize, flow: &Flow) -> Option<&mut Known> {
-        let last = self.places.len() - 1;
-        let place = (hash..hash + WAYS).map(|place| place & last).find(|&place| self.places[place].flow == *flow)?;
+    pub(super) fn find(&mut self, tag: Tag) -> Option<&mut Known> {
+        let (home, last) = (tag.home(), self.places.len() - 1);
+        let place = (home..home + WAYS).map(|place| place & last).find(|&place| self.places[place].tag == tag)?;
         Some(&mut self.places[place])
     }
 
     /// What stands where a flow is looked for first.
     #[inline(always)]
-    pub(super) fn touch(&self, hash: usize) -> &Known {
-        &self.places[hash & (self.places.len() - 1)]
+    pub(super) fn touch(&self, tag: Tag) -> &Known {
+        &self.places[tag.home() & (self.places.len() - 1)]
     }
 
-    /// Remembers a flow.
-    pub(super) fn insert(&mut self, hash: usize, known: Known) -> &mut Known {
+    /// Remembers that the packets of a flow count so.
+    pub(super) fn insert(&mut self, tag: Tag, kind: Kind) -> &mut Known {
         if self.used >= self.places.len() / 4 && self.places.len() < MAX_PLACES {
             let larger = empty(2 * self.places.len());
             self.used = 0;
             for known in std::mem::replace(&mut self.places, larger) {
-                if known.flow != Flow::NONE {
-                    self.place(self.hash(&known.flow), known);
+                if known.tag != Tag::NONE {
+                    self.place(known);
                 }
             }
         }
-        self.place(hash, known)
+        self.place(Known { tag, pair: NO_PAIR, second: NO_PAIR, row: NO_ROW, kind })
     }
 
     /// Forgets all.
@@ -108,35 +132,22 @@ impl Flows {
         self.used = 0;
     }
 
-    fn place(&mut self, hash: usize, known: Known) -> &mut Known {
-        let last = self.places.len() - 1;
-        let mut ways = (hash..hash + WAYS).map(|place| place & last);
+    fn place(&mut self, known: Known) -> &mut Known {
+        let (home, last) = (known.tag.home(), self.places.len() - 1);
+        let mut ways = (home..home + WAYS).map(|place| place & last);
         self.turn = (self.turn + 1) % WAYS;
-        let place = match ways.find(|&place| self.places[place].flow == Flow::NONE) {
+        let place = match ways.find(|&place| self.places[place].tag == Tag::NONE) {
             Some(free) => {
                 self.used += 1;
                 free
             }
-            None => (hash + self.turn) & last,
+            None => (home + self.turn) & last,
         };
         self.places[place] = known;
         &mut self.places[place]
     }
-
-    /// Tells where a flow is looked for first: a keyed sum of products, like the packets' fingerprints.
-    #[inline(always)]
-    pub(super) fn hash(&self, flow: &Flow) -> usize {
-        let [a, b, c, d, e, f] = flow.words();
-        let [i, j, k, l, m, n] = self.key;
-        let product = |a: u64, b: u64| u128::from(a) * u128::from(b);
-        let mut sum = product(a.wrapping_add(i), c.wrapping_add(j)).wrapping_add(product(b, k));
-        if flow.is_ipv6() {
-            sum = sum.wrapping_add(product(d.wrapping_add(l), e.wrapping_add(m))).wrapping_add(product(f, n));
-        }
-        (((sum >> 64) as u64 ^ sum as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize
-    }
 }
 
 fn empty(places: usize) -> Vec<Known> {
-    vec![Known::new(Flow::NONE, Kind::OutOfScope); places]
+    vec![Known { tag: Tag::NONE, pair: NO_PAIR, second: NO_PAIR, row: NO_ROW, kind: Kind::OutOfScope }; places]
 }

@@ -80,47 +80,58 @@ impl Index {
         &self.directory
     }
 
-    /// The end that an address is reported as. A new client is let in here while there is room.
-    pub(super) fn name(&mut self, addr: IpAddr, scope: &Scope) -> End {
+    /// The number of the endpoint that an address behind a MAC is counted under. A new client is let in here while there
+    /// is room.
+    pub(super) fn address(&mut self, addr: IpAddr, mac: Option<Mac>, scope: &Scope) -> u32 {
         let end = End::Addr(addr);
-        if self.first(end).is_some() {
-            end
-        } else if !scope.contains(addr) {
-            End::External
+        if let Some(first) = self.first(end) {
+            return self.endpoint_like(first, Endpoint { end, mac });
+        }
+        if !scope.contains(addr) {
+            self.endpoint(End::External, mac)
         } else if self.addresses < self.limits.addresses {
             self.addresses += 1;
-            end
+            self.add_first(Endpoint { end, mac })
         } else {
-            End::Other
+            self.endpoint(End::Other, mac)
         }
     }
 
-    /// The number of an endpoint. Where MACs run into their limits it is the one without a MAC.
+    /// The number of an endpoint that is no client.
     pub(super) fn endpoint(&mut self, end: End, mac: Option<Mac>) -> u32 {
-        let endpoint = Endpoint { end, mac };
-        let first = self.first(end);
-        let Index { hasher, directory, ends, endpoints, kin, .. } = self;
-        let of = |directory: &Directory, number: &u32| directory.endpoint(*number);
-        let Some(first) = first else {
-            let number = directory.add_endpoint(endpoint);
-            ends.insert_unique(hasher.hash_one(end), number, |number| hasher.hash_one(of(directory, number).end));
-            kin.push(Kin { first: number, endpoints: 1 });
-            return number;
-        };
-        let hash = hasher.hash_one(endpoint);
+        match self.first(end) {
+            Some(first) => self.endpoint_like(first, Endpoint { end, mac }),
+            None => self.add_first(Endpoint { end, mac }),
+        }
+    }
+
+    fn add_first(&mut self, endpoint: Endpoint) -> u32 {
+        let Index { hasher, directory, ends, kin, .. } = self;
+        let number = directory.add_endpoint(endpoint);
+        let hash = |&number: &u32| hasher.hash_one(directory.endpoint(number).end);
+        ends.insert_unique(hash(&number), number, hash);
+        kin.push(Kin { first: number, endpoints: 1 });
+        number
+    }
+
+    /// The number of an endpoint whose end has been met, with `first`. Where MACs run into their limits it is the one
+    /// without a MAC.
+    fn endpoint_like(&mut self, first: u32, endpoint: Endpoint) -> u32 {
+        let Index { hasher, directory, endpoints, kin, .. } = self;
         if directory.endpoint(first) == endpoint {
             return first;
         }
-        if let Some(&number) = endpoints.find(hash, |number| of(directory, number) == endpoint) {
+        let hash = hasher.hash_one(endpoint);
+        if let Some(&number) = endpoints.find(hash, |&number| directory.endpoint(number) == endpoint) {
             return number;
         }
         let behind = &mut kin[first as usize].endpoints;
-        if mac.is_some() && (*behind >= MACS_PER_END || endpoints.len() >= FURTHER_ENDPOINTS) {
-            return self.endpoint(end, None);
+        if endpoint.mac.is_some() && (*behind >= MACS_PER_END || endpoints.len() >= FURTHER_ENDPOINTS) {
+            return self.endpoint_like(first, Endpoint { mac: None, ..endpoint });
         }
         *behind += 1;
         let number = directory.add_endpoint(endpoint);
-        endpoints.insert_unique(hash, number, |number| hasher.hash_one(of(directory, number)));
+        endpoints.insert_unique(hash, number, |&number| hasher.hash_one(directory.endpoint(number)));
         kin.push(Kin { first, endpoints: 0 });
         number
     }

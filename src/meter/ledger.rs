@@ -75,13 +75,10 @@ impl Ledger {
     /// is a second one, for the other end.
     pub(super) fn open(&mut self, flow: &Flow) -> (u32, Option<u32>) {
         let (src_mac, dst_mac) = flow.macs().unzip();
-        let src = self.index.name(flow.src(), &self.scope);
-        let src = self.index.endpoint(src, src_mac);
-        let dst = if flow.to_group() {
-            self.index.endpoint(End::Multicast, None)
-        } else {
-            let dst = self.index.name(flow.dst(), &self.scope);
-            self.index.endpoint(dst, dst_mac)
+        let src = self.index.address(flow.src(), src_mac, &self.scope);
+        let dst = match flow.to_group() {
+            true => self.index.endpoint(End::Multicast, None),
+            false => self.index.address(flow.dst(), dst_mac, &self.scope),
         };
         let pairs = self.index.pair(src, dst);
         self.pairs.resize(self.index.directory().pairs().len(), Pair::default());
@@ -115,7 +112,6 @@ impl Ledger {
             Some(row) => row.counts.copies += 1,
             None => self.copied_elsewhere(pair, time),
         }
-        self.pairs[pair as usize].paired = true;
     }
 
     #[cold]
@@ -128,9 +124,17 @@ impl Ledger {
         &mut self.pairs[pair as usize]
     }
 
-    /// All pairs, by number.
-    pub(super) fn pairs(&self) -> &[Pair] {
-        &self.pairs
+    /// Everything named so far, and all pairs, by number.
+    pub(super) fn named_and_pairs(&mut self) -> (&Directory, &[Pair]) {
+        self.note_copies();
+        (self.index.directory(), &self.pairs)
+    }
+
+    /// Notes in the pairs what the rows know: with each copy it would be one more look at memory that is far.
+    fn note_copies(&mut self) {
+        for row in self.delta.rows.iter().filter(|row| row.counts.copies > 0) {
+            self.pairs[row.pair as usize].paired = true;
+        }
     }
 
     /// Everything named so far.
@@ -143,9 +147,19 @@ impl Ledger {
         self.delta.rows.len()
     }
 
+    /// Shows what was gathered since the last time, and keeps its room for what comes next.
+    pub(super) fn show<T>(&mut self, to: impl FnOnce(&Directory, &[DeltaRow]) -> T) -> T {
+        self.aside.clear();
+        self.note_copies();
+        let shown = to(self.index.directory(), &self.delta.rows);
+        self.delta.rows.clear();
+        shown
+    }
+
     /// Hands over what was gathered since the last delta.
     pub(super) fn take(&mut self) -> Delta {
         self.aside.clear();
+        self.note_copies();
         let (endpoints, pairs) = (self.index.directory().endpoints(), self.index.directory().pairs());
         let (told_endpoints, told_pairs) = std::mem::replace(&mut self.told, (endpoints.len(), pairs.len()));
         Delta {

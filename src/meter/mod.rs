@@ -17,6 +17,8 @@ pub use diagnosis::{Apart, Diagnosis, Warning};
 pub use index::Limits;
 pub use scope::{Cidr, Scope};
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::hint::black_box;
 
 use clock::{Clock, Step};
@@ -28,7 +30,7 @@ use crate::frame::{Frame, LinkType};
 use crate::packet::{Mac, Packet};
 use crate::parse;
 use crate::time::{Span, Timestamp};
-use crate::traffic::{Delta, Directory, Outcome, Outcomes};
+use crate::traffic::{Delta, DeltaRow, Directory, Outcome, Outcomes};
 
 /// Which copies of a packet arrive at the observer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -139,7 +141,8 @@ impl Meter {
             fingerprint: Fingerprint::new(settings.seed, usize::from(settings.tee_bytes)),
             batch: Box::new([Read::NOTHING; BATCH]),
             waiting: 0,
-            flows: Flows::new(fingerprint::key(settings.seed)),
+            // Random whatever the seed is: it decides how long a look takes, and no count.
+            flows: Flows::new(fingerprint::key(RandomState::new().hash_one(settings.seed))),
             count: Count::new(settings),
         }
     }
@@ -202,7 +205,7 @@ impl Meter {
         let rule_len = usize::from(tee_bytes).saturating_sub(packet.tag_bytes);
         Read {
             flow: packet.flow,
-            hash: self.flows.hash(&packet.flow),
+            tag: self.flows.tag(&packet.flow),
             fingerprint: match tee {
                 Tee::None => 0,
                 _ => self.fingerprint.of(packet.bytes.get(..rule_len).unwrap_or(packet.bytes)),
@@ -222,8 +225,8 @@ impl Meter {
         // Memory that is far brings much in the time of one thing, if it is asked for together: first of all where flows
         // and copies are, then what flows lead to.
         let touched =
-            batch.iter().fold(0, |all, read| all ^ flows.touch(read.hash).pair ^ count.waiting.touch(read.fingerprint));
-        let touched = batch.iter().fold(touched, |all, read| all ^ count.ledger.touch(flows.touch(read.hash).row));
+            batch.iter().fold(0, |all, read| all ^ flows.touch(read.tag).pair ^ count.waiting.touch(read.fingerprint));
+        let touched = batch.iter().fold(touched, |all, read| all ^ count.ledger.touch(flows.touch(read.tag).row));
         black_box(touched);
         for read in batch {
             count.packet(read, flows);
@@ -289,6 +292,12 @@ impl Meter {
         self.count.ledger.widen(seconds);
     }
 
+    /// Shows what was counted since the last time to somebody who is done with it at once.
+    pub fn show<T>(&mut self, to: impl FnOnce(&Directory, &[DeltaRow]) -> T) -> T {
+        self.settle();
+        self.count.ledger.show(to)
+    }
+
     /// Hands over what was counted since the last time.
     pub fn take(&mut self) -> Delta {
         self.settle();
@@ -309,9 +318,10 @@ impl Meter {
     /// What the copies say about the capture: what was missed, and whether the settings fit it.
     pub fn diagnosis(&mut self) -> Diagnosis {
         let stats = self.stats();
-        let Count { settings, waiting, ledger, cuts, shadow, .. } = &self.count;
-        let pairs = (ledger.directory(), ledger.pairs());
-        Diagnosis::new(settings, &stats, waiting.pending() as u64, pairs, cuts, (shadow.pairs, shadow.frames))
+        let Count { settings, waiting, ledger, cuts, shadow, .. } = &mut self.count;
+        let (directory, pairs) = ledger.named_and_pairs();
+        let shadow = (shadow.pairs, shadow.frames);
+        Diagnosis::new(settings, &stats, waiting.pending() as u64, (directory, pairs), cuts, shadow)
     }
 }
 

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};
 
-use crate::traffic::{End, Row, Seen};
+use crate::traffic::{Counts, DeltaRow, Directory, End, Row, Seen};
 use sums::Sums;
 
 pub use figures::thousands;
@@ -111,6 +111,10 @@ pub struct Amount {
 }
 
 impl Amount {
+    fn of(counts: Counts) -> Self {
+        Amount { bytes: counts.bytes, packets: counts.packets }
+    }
+
     fn add(&mut self, more: Amount) {
         self.bytes = self.bytes.saturating_add(more.bytes);
         self.packets = self.packets.saturating_add(more.packets);
@@ -161,43 +165,83 @@ pub struct Report {
 
 /// Sums rows as they come. Holds one sum for each address or pair, however many rows there are.
 #[derive(Debug)]
-pub struct Builder(Report);
+pub struct Builder {
+    report: Report,
+    /// The sums of deltas' rows, by the number of the endpoint, or by that of the pair.
+    places: Vec<u32>,
+}
+
+/// The number of no sum, or of one that is not known yet.
+const NONE: u32 = u32::MAX;
 
 impl Builder {
     /// Nothing counted yet.
     pub fn new(by: By) -> Self {
-        Builder(Report { by, networks: BTreeMap::new() })
+        Builder { report: Report { by, networks: BTreeMap::new() }, places: Vec::new() }
     }
 
     /// Counts `row` of `network`.
     pub fn add(&mut self, network: &str, row: &Row) {
-        let Builder(Report { by, networks }) = self;
+        let Report { by, networks } = &mut self.report;
         let sums = match networks.get_mut(network) {
             Some(sums) => sums,
             None => networks.entry(network.to_owned()).or_insert(Sums::new(*by)),
         };
-        let amount = Amount { bytes: row.counts.bytes, packets: row.counts.packets };
-        let nothing = Amount::default();
         let (src, dst) = (row.src.end, row.dst.end);
+        let (amount, nothing) = (Amount::of(row.counts), Amount::default());
         match by {
             By::Address => {
-                if src != End::Beyond {
-                    sums.add((src, src), amount, nothing, row.seen);
-                }
-                if dst != End::Beyond {
-                    sums.add((dst, dst), nothing, amount, row.seen);
+                let places = [src, dst].map(|addr| sums.place_of_address(addr, row.seen));
+                sums.add(places[0], amount, nothing, row.seen);
+                sums.add(places[1], nothing, amount, row.seen);
+            }
+            By::Pair => {
+                let place = sums.place_of_pair(src, dst, row.seen);
+                sums.add(place, amount, nothing, row.seen);
+            }
+        }
+    }
+
+    /// Counts the rows of a delta of the network without a name. Its numbers are those of `directory`, the same for all
+    /// deltas of a builder: whose sums are where is found out once.
+    pub fn add_delta(&mut self, directory: &Directory, rows: &[DeltaRow]) {
+        let Builder { report: Report { by, networks }, places } = self;
+        let sums = networks.entry(String::new()).or_insert_with(|| Sums::new(*by));
+        let nothing = Amount::default();
+        match by {
+            By::Address => {
+                places.resize(directory.endpoints().len(), NONE);
+                for DeltaRow { pair, counts, seen, .. } in rows {
+                    let mut place = |endpoint: u32| {
+                        let place = &mut places[endpoint as usize];
+                        if *place == NONE {
+                            *place = sums.place_of_address(directory.endpoint(endpoint).end, *seen);
+                        }
+                        *place
+                    };
+                    let (src, dst) = directory.ends(*pair);
+                    let (src, dst) = (place(src), place(dst));
+                    sums.add(src, Amount::of(*counts), nothing, *seen);
+                    sums.add(dst, nothing, Amount::of(*counts), *seen);
                 }
             }
-            // A packet beyond the limit of pairs has a row for either end: the sender's stands for it here.
-            By::Pair if src == End::Beyond => {}
-            By::Pair if dst == End::Beyond => sums.add((End::Other, End::Other), amount, nothing, row.seen),
-            By::Pair => sums.add((src, dst), amount, nothing, row.seen),
+            By::Pair => {
+                places.resize(directory.pairs().len(), NONE);
+                for DeltaRow { pair, counts, seen, .. } in rows {
+                    let place = &mut places[*pair as usize];
+                    if *place == NONE {
+                        let (src, dst) = directory.pair(*pair);
+                        *place = sums.place_of_pair(src.end, dst.end, *seen);
+                    }
+                    sums.add(*place, Amount::of(*counts), nothing, *seen);
+                }
+            }
         }
     }
 
     /// Sorts what was counted. With `top`, only so many addresses or pairs of each network get a line of their own.
     pub fn finish(self, sort: Sort, top: Option<usize>) -> Report {
-        let Builder(mut report) = self;
+        let Builder { mut report, .. } = self;
         report.networks.values_mut().for_each(|sums| sums.sort(sort, top));
         report
     }

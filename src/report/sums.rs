@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::{Amount, By, Line, Party, Sort, Tally, Who};
+use super::{Amount, By, Line, NONE, Party, Sort, Tally, Who};
 use crate::time::Timestamp;
 use crate::traffic::{End, Seen};
 
@@ -67,19 +67,43 @@ impl Sums {
         }
     }
 
-    /// Adds what the first sent to the second, or what an address, named twice, sent and received.
-    pub(super) fn add(&mut self, (src, dst): (End, End), sent: Amount, received: Amount, seen: Seen) {
+    /// The number of the sum of what an address sends and receives. Something at that time is to be [added](Sums::add).
+    pub(super) fn place_of_address(&mut self, addr: End, seen: Seen) -> u32 {
+        if addr == End::Beyond { NONE } else { self.place((addr, addr), seen) }
+    }
+
+    /// The number of the sum of what one sends to another.
+    pub(super) fn place_of_pair(&mut self, src: End, dst: End, seen: Seen) -> u32 {
+        match (src, dst) {
+            // A packet beyond the limit of pairs has a row for either end: the sender's stands for it here.
+            (End::Beyond, _) => NONE,
+            (_, End::Beyond) => self.place((End::Other, End::Other), seen),
+            pair => self.place(pair, seen),
+        }
+    }
+
+    fn place(&mut self, (src, dst): (End, End), seen: Seen) -> u32 {
         let who = (self.number(Party::End(src)), self.number(Party::End(dst)));
-        let sum = Sum { who, sent, received, first: Moment::of(seen.first), last: Moment::of(seen.last) };
         let Sums { hasher, sums, by_who, .. } = self;
         let hash = hasher.hash_one(who);
-        match by_who.find(hash, |&number| sums[number as usize].who == who) {
-            Some(&number) => sums[number as usize].add(&sum),
-            None => {
-                by_who.insert_unique(hash, sums.len() as u32, |&number| hasher.hash_one(sums[number as usize].who));
-                sums.push(sum);
-            }
+        if let Some(&number) = by_who.find(hash, |&number| sums[number as usize].who == who) {
+            return number;
         }
+        let number = sums.len() as u32;
+        by_who.insert_unique(hash, number, |&number| hasher.hash_one(sums[number as usize].who));
+        let nothing = Amount::default();
+        let (first, last) = (Moment::of(seen.first), Moment::of(seen.last));
+        sums.push(Sum { who, sent: nothing, received: nothing, first, last });
+        number
+    }
+
+    /// Adds to the sum with this number, if it is one.
+    pub(super) fn add(&mut self, number: u32, sent: Amount, received: Amount, seen: Seen) {
+        let Some(sum) = self.sums.get_mut(number as usize) else { return };
+        sum.sent.add(sent);
+        sum.received.add(received);
+        sum.first = sum.first.min(Moment::of(seen.first));
+        sum.last = sum.last.max(Moment::of(seen.last));
     }
 
     fn number(&mut self, party: Party) -> u32 {
