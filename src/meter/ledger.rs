@@ -88,7 +88,8 @@ impl Ledger {
     /// Fetches a row.
     #[inline(always)]
     pub(super) fn touch(&self, row: u32) -> u32 {
-        self.delta.rows.get(row as usize).map_or(0, |row| row.pair)
+        // A row lies in two cache lines, its ends in one each.
+        self.delta.rows.get(row as usize).map_or(0, |row| row.pair ^ row.seen.first.0 as u32)
     }
 
     /// Counts a packet of a pair, if the pair's row for its time stands where it stood last time.
