@@ -129,7 +129,8 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
         None => (),
     }
 
-    let scrapes = Arc::new(Scrapes { board, control: Shared::clone(&control), progress: seen, asked: Mutex::new(0) });
+    let (asked, last) = (Mutex::default(), Mutex::default());
+    let scrapes = Arc::new(Scrapes { board, control: Shared::clone(&control), progress: seen, asked, last });
     let (well, committed) = runtime.block_on(async {
         let (done, ended) = tokio::sync::oneshot::channel();
         let shutdown = async move {
@@ -271,11 +272,13 @@ struct Scrapes {
     progress: watch::Receiver<Progress>,
     /// The last ticket that a scrape asked for: those that come meanwhile wait for the same.
     asked: Mutex<u64>,
+    /// The last page: the next one takes its memory if it is on its way to nobody.
+    last: Mutex<Arc<String>>,
 }
 
 impl Scrapes {
     /// The committed totals, brought up to date if that is quick.
-    async fn page(&self) -> String {
+    async fn page(&self) -> Arc<String> {
         let mut progress = self.progress.clone();
         let Progress { ticket, at } = *progress.borrow();
         if at.is_none_or(|at| at.elapsed() >= FRESH) {
@@ -289,18 +292,20 @@ impl Scrapes {
             // Late or not, what is committed is shown.
             tokio::time::timeout(SCRAPE_WAIT, progress.wait_for(|progress| progress.ticket >= wanted)).await.ok();
         }
+        let mut last = lock(&self.last);
+        let mut page = Arc::try_unwrap(std::mem::take(&mut *last)).unwrap_or_default();
         let mut board = lock(&self.board);
         self.control.show(&mut board);
-        board.render(self.control.uptime())
+        board.render_into(&mut page, self.control.uptime());
+        *last = Arc::new(page);
+        Arc::clone(&last)
     }
 }
 
 async fn answer(scrapes: Arc<Scrapes>, path: String) -> Response {
     match path.as_str() {
-        "/metrics" => {
-            Response { status: 200, content_type: metrics::CONTENT_TYPE, body: scrapes.page().await.into_bytes() }
-        }
-        "/" => Response { status: 200, content_type: "text/html; charset=utf-8", body: web::page().into_bytes() },
+        "/metrics" => Response { status: 200, content_type: metrics::CONTENT_TYPE, body: scrapes.page().await },
+        "/" => Response { status: 200, content_type: "text/html; charset=utf-8", body: Arc::new(web::page()) },
         "/-/healthy" => Response::text(200, "ztmon is running"),
         "/-/ready" if scrapes.control.store.is_up() => Response::text(200, "ztmon is ready"),
         "/-/ready" => Response::text(503, "the database cannot be written"),
