@@ -218,12 +218,18 @@ impl Live {
     }
 }
 
-/// An error that says what to do, if this process may not capture at all.
-pub fn check_permission() -> anyhow::Result<()> {
-    match Live::with_buffer("lo", 64, 1 << 20) {
-        Err(error) if error.to_string().contains("permi") => anyhow::bail!(
+/// An error that says what to do, if this process may not capture at all. Otherwise a thread that has time is to drop
+/// what comes back: to close such a socket takes Linux some ten milliseconds.
+pub fn check_permission() -> anyhow::Result<impl Send> {
+    // Of no protocol: it receives nothing.
+    #[cfg(target_os = "linux")]
+    let tried = socket2::Socket::new(socket2::Domain::PACKET, socket2::Type::RAW, None);
+    #[cfg(not(target_os = "linux"))]
+    let tried = Live::with_buffer("lo", 64, 1 << 20).map(|_| ());
+    match tried {
+        Err(error) if error.to_string().to_lowercase().contains("permi") => anyhow::bail!(
             "not allowed to capture ({error}): run as root or with CAP_NET_RAW (systemd: AmbientCapabilities=CAP_NET_RAW)"
         ),
-        _ => Ok(()),
+        tried => Ok(tried.ok()),
     }
 }

@@ -13,8 +13,9 @@ pub(super) fn warn(message: &str) {
 }
 
 fn line(level: &str, message: &str) {
-    let (seconds, _) = Timestamp::now().clamped();
-    // A closed standard error is no reason to stop counting.
     use std::io::Write;
-    writeln!(std::io::stderr(), "{} {level} {message}", Timestamp::new(seconds, 0)).ok();
+    let (seconds, _) = Timestamp::now().clamped();
+    let line = format!("{} {level} {message}\n", Timestamp::new(seconds, 0));
+    // In one piece. A closed standard error is no reason to stop counting.
+    std::io::stderr().write_all(line.as_bytes()).ok();
 }

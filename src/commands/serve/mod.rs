@@ -61,14 +61,13 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
     );
     let history = args.source.as_deref().map(open_source).transpose()?;
     #[cfg(feature = "live")]
-    if history.is_none() {
-        crate::capture::live::check_permission()?;
-    }
+    let permission = history.is_none().then(crate::capture::live::check_permission).transpose()?;
     #[cfg(not(feature = "live"))]
     anyhow::ensure!(history.is_some(), "this ztmon was built without libpcap: it plays files only (--source)");
     let listener = web::listen(&args.listen_address)?;
     let database = place::database(args.db.as_deref());
-    let writer = Writer::open(&database.path).with_context(|| database.cannot_open())?;
+    let opened = Writer::open_with_live_totals(&database.path);
+    let (writer, live) = opened.with_context(|| database.cannot_open())?;
     log::info(&format!("database {}: {} addresses", database.path.display(), writer.addresses()?));
     // Asked now, with all the rights that there are.
     #[cfg(feature = "live")]
@@ -98,7 +97,7 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
     // Until there is a feed, there is nothing to wait for.
     let (progress, seen) = watch::channel(Progress { ticket: u64::MAX, at: None });
     let (sender, hand_overs) = mpsc::sync_channel(KEEPER_QUEUE);
-    let keeper = Keeper::new(writer, Arc::clone(&board), Shared::clone(&control), progress)?;
+    let keeper = Keeper::new(writer, live, Arc::clone(&board), Shared::clone(&control), progress)?;
     log::info(&format!("serving http://{}/metrics", listener.local_addr()?));
     let alarm = Arc::new(Notify::new());
     let guard = Guard(Arc::clone(&alarm));
@@ -122,6 +121,7 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
                     log::warn(&format!("cannot capture: {error:#}"));
                     others.alarm.notify_one();
                 }
+                drop(permission);
                 others.join();
             })?);
         }
