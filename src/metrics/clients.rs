@@ -82,9 +82,8 @@ impl Clients {
     pub fn load(&mut self, listing: &mut Listing, end: End, totals: &Totals, active: Uptime) {
         let mut client = Client { active, committed: true, ..Client::default() };
         client.counters.add(totals);
-        self.unlisted.insert(end, client);
-        if end.is_addr() && !listing.is_idle(active, 0) {
-            self.list(listing, end);
+        if !end.is_addr() || listing.is_idle(active, 0) || !self.list(listing, end, client) {
+            self.unlisted.insert(end, client);
         }
     }
 
@@ -103,7 +102,13 @@ impl Clients {
         }
         let mut unlisted: Option<Totals> = None;
         for (end, moved) in moved(rows, directory).filter(|(end, _)| end.is_addr()) {
-            if !self.listed.contains_key(&end) && !self.list(listing, end) {
+            if self.listed.contains_key(&end) {
+                continue;
+            }
+            let client = self.unlisted.get(&end).copied().unwrap_or_default();
+            if self.list(listing, end, client) {
+                self.unlisted.remove(&end);
+            } else {
                 unlisted.get_or_insert(Totals::none(moved.seen)).add(&moved);
             }
         }
@@ -124,11 +129,10 @@ impl Clients {
     }
 
     /// Gives a client a counter of its own, if there is room. Says whether it has one.
-    fn list(&mut self, listing: &mut Listing, end: End) -> bool {
+    fn list(&mut self, listing: &mut Listing, end: End, client: Client) -> bool {
         let room = listing.listed < listing.max;
         if room {
             listing.listed += 1;
-            let client = self.unlisted.remove(&end).unwrap_or_default();
             self.listed.insert(end, (end.to_string().into(), client));
         }
         room
