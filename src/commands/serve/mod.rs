@@ -117,7 +117,7 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
             let guard = Guard(Arc::clone(&alarm));
             feeds.threads.push(thread::Builder::new().name("devices".to_owned()).spawn(move || {
                 let _guard = guard;
-                if let Err(error) = devices::follow(wanted, node, &mut others) {
+                if let Err(error) = devices::follow(wanted, node, args.buffer, &mut others) {
                     log::warn(&format!("cannot capture: {error:#}"));
                     others.alarm.notify_one();
                 }
