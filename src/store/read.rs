@@ -104,7 +104,7 @@ impl Reader {
 }
 
 /// Opens the database and reads its first page, as only then SQLite opens the files beside it.
-fn connect(path: &Path, immutable: bool) -> rusqlite::Result<Connection> {
+pub(super) fn connect(path: &Path, immutable: bool) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = if immutable {
         Connection::open_with_flags(immutable_uri(path), flags | OpenFlags::SQLITE_OPEN_URI)?

@@ -3,15 +3,17 @@
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata, TryLockError};
 use std::os::unix::fs::MetadataExt;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use rusqlite::{Connection, OpenFlags};
 
 use super::add::{self, FORGOTTEN, Source};
-use super::read::endpoint;
+use super::read::{self, endpoint};
 use super::table::{Damage, ENDPOINT, IMPORT, NETWORK, TABLES, TOTAL};
 use super::{Import, LiveTotals, NetworkId, blame, count, explain, log, migrate, resolve, seen, shm, totals, wal};
 use crate::time::Timestamp;
@@ -43,25 +45,33 @@ impl Writer {
     /// # Errors
     /// If another writer has it, it is not ztmon's or a newer ztmon's, or it cannot be written.
     pub fn open(path: &Path) -> Result<Writer> {
-        let verify = |conn: &Connection| TABLES.iter().try_for_each(|table| table.scan(conn, |_| Ok(())));
+        let verify = |conn: &Connection, _: &Path| TABLES.iter().try_for_each(|table| table.scan(conn, |_| Ok(())));
         Ok(Writer::open_with(path, verify)?.0)
     }
 
-    /// The same, with the [live totals](Writer::live_totals), for which nothing is read twice.
+    /// The same, with the [live totals](Writer::live_totals), for which nothing is read twice; and in less time.
     ///
     /// # Errors
     /// As [`Writer::open`].
     pub fn open_with_live_totals(path: &Path) -> Result<(Writer, Vec<LiveTotals>)> {
-        Writer::open_with(path, |conn| {
-            let live = live_totals(conn)?;
-            let mut rest = TABLES.iter().filter(|table| ![ENDPOINT.name, TOTAL.name].contains(&table.name));
-            rest.try_for_each(|table| table.scan(conn, |_| Ok(())))?;
-            Ok(live)
+        let of_totals = [ENDPOINT.name, TOTAL.name];
+        let mut rest = TABLES.iter().filter(|table| !of_totals.contains(&table.name));
+        Writer::open_with(path, |conn, path| {
+            thread::scope(|scope| {
+                // The pairs are as much again as all others: for another core, if there is one.
+                let rest = scope.spawn(|| {
+                    let conn = read::connect(path, false)?;
+                    rest.try_for_each(|table| table.scan(&conn, |_| Ok(())))
+                });
+                let live = live_totals(conn);
+                rest.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+                live
+            })
         })
     }
 
     /// Opens it and has `verify` read what has to be sound.
-    fn open_with<T>(path: &Path, verify: impl FnOnce(&Connection) -> Result<T>) -> Result<(Writer, T)> {
+    fn open_with<T>(path: &Path, verify: impl FnOnce(&Connection, &Path) -> Result<T>) -> Result<(Writer, T)> {
         ensure!(rusqlite::version_number() >= SAFE_SQLITE, "SQLite {} is too old", rusqlite::version());
         ensure!(!path.exists() || path.is_file(), "{} is not a file: give another --db", path.display());
         log::check(path)?;
@@ -297,7 +307,7 @@ fn live_totals(conn: &Connection) -> Result<Vec<LiveTotals>> {
 
 /// Opens the database with all that a writer needs, and the newest schema; all but the usage, which may be long, and is
 /// verified when it is read, is for `verify`.
-fn connect<T>(path: &Path, verify: impl FnOnce(&Connection) -> Result<T>) -> Result<(Connection, T)> {
+fn connect<T>(path: &Path, verify: impl FnOnce(&Connection, &Path) -> Result<T>) -> Result<(Connection, T)> {
     let open = || -> rusqlite::Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = Connection::open_with_flags(path, flags)?;
@@ -321,7 +331,7 @@ fn connect<T>(path: &Path, verify: impl FnOnce(&Connection) -> Result<T>) -> Res
             // From here on a database without a schema has never had anything in it, whatever is in its log.
             conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
         }
-        verify(conn)
+        verify(conn, path)
     };
     let found = prepare(&mut conn).map_err(|error| blame(path, "cannot set up", error))?;
     Ok((conn, found))
