@@ -195,7 +195,7 @@ fn all_follows_a_device_under_its_new_names() {
 fn a_device_is_captured_once_at_a_time() {
     let Some(net) = Namespace::new() else { return };
     net.run(|| {
-        let open = || Live::open("lo", 64);
+        let open = || Live::open("lo", 64, 1 << 20);
         let first = open().unwrap();
         assert!(open().is_err_and(|error| error.to_string().contains("captured under another name")));
         drop(first);

@@ -37,13 +37,14 @@ const MAY_KNOW: [(&str, &[&str]); 18] = [
 ];
 
 /// Where a crate may be named.
-const AT_HOME: [(&str, &[&str]); 18] = [
+const AT_HOME: [(&str, &[&str]); 19] = [
     ("twox_hash", &["store"]),
     ("tempfile", &["store", "commands"]),
     ("sha2", &["commands"]),
     ("serde_json", &["report", "zerotier", "commands"]),
     ("etherparse", &["parse"]),
     ("ipnet", &["meter"]),
+    ("itoa", &["metrics"]),
     ("hashbrown", &["meter", "report"]),
     ("libc", &["allocator"]),
     ("pcap", &["capture"]),

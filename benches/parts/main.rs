@@ -56,9 +56,9 @@ impl Frames {
     /// A meter that has counted them all.
     fn counted(&self, tee: Tee) -> Meter {
         let mut meter = Meter::new(Settings { tee, ..Settings::default() });
-        self.iter().for_each(|frame| {
-            meter.frame(&frame);
-        });
+        self.iter().for_each(|frame| meter.defer(&frame));
+        // Those that wait to be counted together.
+        meter.stats();
         meter
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -43,7 +44,7 @@ impl Server {
             assert!(path.len() <= limits.uri_bytes);
             match &*path {
                 "/plain" => Response::text(200, "plain"),
-                "/large" => Response { status: 200, content_type: "text/plain", body: vec![b'x'; LARGE] },
+                "/large" => Response { status: 200, content_type: "text/plain", body: Arc::new("x".repeat(LARGE)) },
                 "/later" => {
                     tokio::task::yield_now().await;
                     Response::text(200, "later")

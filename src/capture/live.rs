@@ -13,14 +13,11 @@ use crate::frame::{Frame, LinkType, Statistics};
 use crate::packet::Mac;
 use crate::time::Timestamp;
 
-/// Bytes that the kernel buffers for us, so that a busy moment loses nothing.
-const BUFFER_BYTES: i32 = 64 << 20;
-
 /// How long the kernel may gather frames before it hands over a batch, in milliseconds.
 const BATCH_MILLIS: i32 = 50;
 
 /// Frames taken in one go before the caller gets a word in.
-const BATCH_FRAMES: usize = 4096;
+pub const BATCH_FRAMES: usize = 4096;
 
 /// The one instruction of a socket filter that lets nothing pass: return 0 bytes.
 #[cfg(target_os = "linux")]
@@ -110,6 +107,8 @@ impl Drop for Claim {
 /// An open capture.
 pub struct Live {
     capture: Capture<Active>,
+    /// Bytes that the kernel buffers.
+    buffer: i32,
     device: String,
     /// None where the system does not tell the number (other than Linux).
     claim: Option<Claim>,
@@ -120,25 +119,21 @@ pub struct Live {
 }
 
 impl Live {
-    /// Starts to capture on a device, `snaplen` bytes of each frame. Needs CAP_NET_RAW on Linux. Not promiscuous:
-    /// ZeroTier hands the observer's device what is meant for it, copies included.
-    pub fn open(device: &str, snaplen: i32) -> Result<Self, Error> {
-        Self::with_buffer(device, snaplen, BUFFER_BYTES)
-    }
-
-    fn with_buffer(device: &str, snaplen: i32, buffer_bytes: i32) -> Result<Self, Error> {
-        // The number comes first: that of a device which is replaced meanwhile is not the one that is captured.
+    /// Starts to capture on a device, `snaplen` bytes of each frame; the kernel buffers `buffer` bytes, so that a busy
+    /// moment loses nothing. Needs CAP_NET_RAW on Linux. Not promiscuous: ZeroTier hands the observer's device what is
+    /// meant for it, copies included.
+    pub fn open(device: &str, snaplen: i32, buffer: i32) -> Result<Self, Error> {
         let claim = index(device).ok().map(Claim::new).transpose()?;
         let capture = Capture::from_device(device)?
             .snaplen(snaplen)
             .promisc(false)
-            .buffer_size(buffer_bytes)
+            .buffer_size(buffer)
             .timeout(BATCH_MILLIS)
             .open()?
             .setnonblock()?;
         let link = LinkType(u32::try_from(capture.get_datalink().0).unwrap_or(u32::MAX));
         let statistics = Statistics::default();
-        Ok(Live { capture, device: device.to_owned(), claim, link, statistics, last: (0, 0) })
+        Ok(Live { capture, buffer, device: device.to_owned(), claim, link, statistics, last: (0, 0) })
     }
 
     /// The link type of its frames.
@@ -149,6 +144,11 @@ impl Live {
     /// Readable when there are frames.
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.capture.as_fd()
+    }
+
+    /// How long the buffer takes to be half full, if 5 Gbit come in a second.
+    pub fn half_full_after(&self) -> Duration {
+        Duration::from_nanos(u64::from(self.buffer.unsigned_abs()) * 8 / 10)
     }
 
     /// Gives `each` the frames that wait, a bounded number of them; says how many there were.
@@ -185,7 +185,7 @@ impl Live {
     /// faster than they are taken in, it ends all the same.
     fn drain(&mut self, mut each: impl FnMut(&Frame<'_>)) {
         let (mut errors, mut batches) = (0, 0);
-        while errors < 3 && batches < BUFFER_BYTES as usize / BATCH_FRAMES / 64 {
+        while errors < 3 && batches < self.buffer as usize / BATCH_FRAMES / 64 {
             batches += 1;
             match self.read(&mut each) {
                 Ok(0) => return,
@@ -218,12 +218,18 @@ impl Live {
     }
 }
 
-/// An error that says what to do, if this process may not capture at all.
-pub fn check_permission() -> anyhow::Result<()> {
-    match Live::with_buffer("lo", 64, 1 << 20) {
-        Err(error) if error.to_string().contains("permi") => anyhow::bail!(
+/// An error that says what to do, if this process may not capture at all. Otherwise a thread that has time is to drop
+/// what comes back: to close such a socket takes Linux some ten milliseconds.
+pub fn check_permission() -> anyhow::Result<impl Send> {
+    // Of no protocol: it receives nothing.
+    #[cfg(target_os = "linux")]
+    let tried = socket2::Socket::new(socket2::Domain::PACKET, socket2::Type::RAW, None);
+    #[cfg(not(target_os = "linux"))]
+    let tried = Live::open("lo", 64, 1 << 20).map(|_| ());
+    match tried {
+        Err(error) if error.to_string().to_lowercase().contains("permi") => anyhow::bail!(
             "not allowed to capture ({error}): run as root or with CAP_NET_RAW (systemd: AmbientCapabilities=CAP_NET_RAW)"
         ),
-        _ => Ok(()),
+        tried => Ok(tried.ok()),
     }
 }

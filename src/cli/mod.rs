@@ -13,7 +13,7 @@ use crate::report::{By, Format, Sort};
 use crate::time::Span;
 use crate::traffic::Origin;
 use crate::zerotier::{NodeId, rules};
-use values::{by, bytes, format, idle, limit, origin, rules_format, sides, sort, speed, tee, window};
+use values::{buffer, by, bytes, format, idle, limit, origin, rules_format, sides, sort, speed, tee, window};
 
 /// Counts what every client of a ZeroTier network sends and receives, from one observer's tee'd packets.
 #[derive(Debug, Parser)]
@@ -159,6 +159,9 @@ pub struct Serve {
     /// How fast to play the source: times real time, or 'max'
     #[arg(long, value_name = "N", default_value = "1", value_parser = speed, requires = "source")]
     pub speed: Speed,
+    /// What the kernel may buffer for each device: 64MiB, 512KiB, 1GiB
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = buffer, conflicts_with = "source")]
+    pub buffer: i32,
     /// Addresses with counters of their own on /metrics; what others move meanwhile counts under end="other"
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub metrics_max_addresses: usize,

@@ -91,6 +91,17 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "give a number of bytes, like 500, 10kB, 5MB or 1GB".to_owned())
 }
 
+/// The size of a buffer, as libpcap takes it.
+pub(super) fn buffer(text: &str) -> Result<i32, String> {
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
+    let found = units.iter().find_map(|(name, shift)| Some((text.strip_suffix(name)?, *shift)));
+    found
+        .filter(|(number, _)| number.bytes().all(|c| c.is_ascii_digit()))
+        .and_then(|(number, shift)| number.parse::<i32>().ok()?.checked_mul(1 << shift))
+        .filter(|bytes| *bytes >= 512 << 10)
+        .ok_or_else(|| "give a size from 512KiB to 1GiB, like 64MiB".to_owned())
+}
+
 pub(super) fn speed(text: &str) -> Result<Speed, String> {
     match text.parse::<f64>() {
         _ if text == "max" => Ok(Speed::Max),
@@ -127,6 +138,12 @@ mod tests {
     fn sizes() {
         assert_eq!((bytes("500"), bytes("10kB"), bytes("2GB")), (Ok(500), Ok(10_000), Ok(2_000_000_000)));
         assert!(["", "kB", "-1", "+1", "1.5MB", "1MiB", "99999999TB"].iter().all(|bad| bytes(bad).is_err()));
+    }
+
+    #[test]
+    fn buffers() {
+        assert_eq!((buffer("512KiB"), buffer("64MiB"), buffer("1GiB")), (Ok(1 << 19), Ok(64 << 20), Ok(1 << 30)));
+        assert!(["", "64", "64MB", "511KiB", "0MiB", "-1MiB", "1.5GiB", "2GiB"].iter().all(|bad| buffer(bad).is_err()));
     }
 
     #[test]

@@ -58,9 +58,11 @@ pub fn run(arguments: Result<Cli, Usage>) -> ExitCode {
 /// A line on standard error. `eprintln!` would panic where nobody reads it.
 fn say(line: &str) {
     // A file may have any name: nothing in it may begin another line or steer the terminal.
-    let mut escaped = String::with_capacity(line.len());
+    let mut escaped = String::with_capacity(line.len() + 1);
     for c in line.chars() {
         if c.is_control() { escaped.extend(c.escape_default()) } else { escaped.push(c) }
     }
-    writeln!(std::io::stderr(), "{escaped}").ok();
+    escaped.push('\n');
+    // In one piece.
+    std::io::stderr().write_all(escaped.as_bytes()).ok();
 }

@@ -223,12 +223,12 @@ mod tests {
         Index::new(Limits { addresses, pairs })
     }
 
-    fn end(index: &mut Index, n: u8) -> End {
+    fn endpoint(index: &mut Index, n: u8, mac: Option<Mac>) -> u32 {
         let outside = IpAddr::from([203, 0, 113, 7]);
         match n {
-            MULTICAST => End::Multicast,
-            5 => index.name(outside, &Scope::default()),
-            n => index.name(addr(n.into()), &Scope::default()),
+            MULTICAST => index.endpoint(End::Multicast, mac),
+            5 => index.address(outside, mac, &Scope::default()),
+            n => index.address(addr(n.into()), mac, &Scope::default()),
         }
     }
 
@@ -243,7 +243,7 @@ mod tests {
             let mut numbers = HashMap::new();
             for packet in packets {
                 let mut number = |(n, behind): (u8, u32)| {
-                    let end = end(&mut index, n);
+                    let number = endpoint(&mut index, n, mac(behind));
                     if n < 5 && !known.contains(&n) && known.len() < addresses {
                         known.push(n);
                     }
@@ -253,7 +253,7 @@ mod tests {
                         n if known.contains(&n) => End::Addr(addr(n.into())),
                         _ => End::Other,
                     };
-                    (end == expected).then(|| index.endpoint(end, mac(behind)))
+                    (index.directory().endpoint(number).end == expected).then_some(number)
                 };
                 let (Some(src), Some(dst)) = (number(packet.0), number(packet.1)) else { panic!("{packet:?}") };
                 let (one, two) = (index.directory().endpoint(src), index.directory().endpoint(dst));
@@ -285,8 +285,7 @@ mod tests {
         let mut endpoints = HashMap::new();
         for n in 0..addresses {
             for behind in 0..MACS_PER_END + 2 {
-                let end = index.name(addr(n), &Scope::default());
-                let number = index.endpoint(end, mac(n << 16 | behind));
+                let number = index.address(addr(n), mac(n << 16 | behind), &Scope::default());
                 let named = index.directory().endpoint(number);
                 assert_eq!(named.end, End::Addr(addr(n)));
                 assert!(named.mac.is_none() || named.mac == mac(n << 16 | behind), "{n} {behind}: {named:?}");

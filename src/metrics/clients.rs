@@ -21,7 +21,7 @@ pub struct Listing {
     swept: i64,
 }
 
-/// Seconds since this process started, which no change of the wall clock moves. What was before is negative.
+/// Seconds in which this process could commit, which no change of the wall clock moves. What was before is negative.
 pub type Uptime = i64;
 
 /// How often idle clients make room for others, at most.
@@ -39,22 +39,22 @@ impl Listing {
     }
 }
 
-/// The committed lifetime totals of one network's ends, in the order in which they are shown.
+/// The committed lifetime totals of one network's ends. Each is in one of two places: there may be very many of them, and
+/// few that are listed.
 #[derive(Debug, Default)]
 pub struct Clients {
     /// Whether what the database held before this process is among them.
     pub loaded: bool,
-    ends: BTreeMap<End, Client>,
+    /// Those that have counters of their own, in the order in which they are shown: with their addresses as text.
+    listed: BTreeMap<End, (Box<str>, Client)>,
+    unlisted: BTreeMap<End, Client>,
 }
 
-/// There may be very many, and few that are listed.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Client {
     counters: Counters,
     /// When something was last committed for it.
     active: Uptime,
-    /// The address as the label has it, if it has a counter of its own.
-    listed: Option<Box<str>>,
     /// Whether anything of it is committed.
     committed: bool,
 }
@@ -82,10 +82,9 @@ impl Clients {
     pub fn load(&mut self, listing: &mut Listing, end: End, totals: &Totals, active: Uptime) {
         let mut client = Client { active, committed: true, ..Client::default() };
         client.counters.add(totals);
-        if end.is_addr() && !listing.is_idle(active, 0) {
-            client.list(listing, end);
+        if !end.is_addr() || listing.is_idle(active, 0) || !self.list(listing, end, client) {
+            self.unlisted.insert(end, client);
         }
-        self.ends.insert(end, client);
     }
 
     /// Lists the clients of rows that are about to be committed, while there is room. What the others moved is
@@ -103,8 +102,13 @@ impl Clients {
         }
         let mut unlisted: Option<Totals> = None;
         for (end, moved) in moved(rows, directory).filter(|(end, _)| end.is_addr()) {
-            let client = self.ends.entry(end).or_default();
-            if client.listed.is_none() && !client.list(listing, end) {
+            if self.listed.contains_key(&end) {
+                continue;
+            }
+            let client = self.unlisted.get(&end).copied().unwrap_or_default();
+            if self.list(listing, end, client) {
+                self.unlisted.remove(&end);
+            } else {
                 unlisted.get_or_insert(Totals::none(moved.seen)).add(&moved);
             }
         }
@@ -115,42 +119,47 @@ impl Clients {
     pub fn add(&mut self, rows: &[DeltaRow], directory: &Directory, unlisted: Option<Totals>, now: Uptime) {
         let other = unlisted.map(|unlisted| (End::Other, unlisted));
         for (end, moved) in moved(rows, directory).chain(other) {
-            let client = self.ends.entry(end).or_default();
+            let client = match self.listed.get_mut(&end) {
+                Some((_, client)) => client,
+                None => self.unlisted.entry(end).or_default(),
+            };
             client.counters.add(&moved);
             (client.committed, client.active) = (true, now);
         }
     }
 
+    /// Gives a client a counter of its own, if there is room. Says whether it has one.
+    fn list(&mut self, listing: &mut Listing, end: End, client: Client) -> bool {
+        let room = listing.listed < listing.max;
+        if room {
+            listing.listed += 1;
+            self.listed.insert(end, (end.to_string().into(), client));
+        }
+        room
+    }
+
     /// Takes clients off that have been idle.
     fn sweep(&mut self, listing: &mut Listing, now: Uptime) {
-        for client in self.ends.values_mut() {
-            if client.listed.is_some() && listing.is_idle(client.active, now) {
-                client.listed = None;
-                listing.listed -= 1;
-            }
-        }
+        let before = self.listed.len();
+        let idle = self.listed.extract_if(.., |_, (_, client)| listing.is_idle(client.active, now));
+        self.unlisted.extend(idle.map(|(end, (_, client))| (end, client)));
+        listing.listed -= before - self.listed.len();
     }
 
     /// The clients that are shown, with the addresses as their labels have them.
     pub(super) fn shown(&self, listing: &Listing, now: Uptime) -> impl Iterator<Item = (&str, &Counters)> {
-        let shown = move |client: &&Client| client.committed && !listing.is_idle(client.active, now);
-        self.ends.values().filter(shown).filter_map(|client| Some((client.listed.as_deref()?, &client.counters)))
+        let shown = move |client: &Client| client.committed && !listing.is_idle(client.active, now);
+        self.listed.values().filter(move |(_, client)| shown(client)).map(|(addr, client)| (&**addr, &client.counters))
+    }
+
+    /// How many may be shown at most.
+    pub(super) fn listed(&self) -> usize {
+        self.listed.len()
     }
 
     /// What an end that is no client moved.
     pub(super) fn of(&self, end: End) -> Counters {
-        self.ends.get(&end).map_or(Counters::default(), |client| client.counters)
-    }
-}
-
-impl Client {
-    /// Gives it a counter of its own, if there is room. Says whether it has one.
-    fn list(&mut self, listing: &mut Listing, end: End) -> bool {
-        if listing.listed < listing.max {
-            self.listed = Some(end.to_string().into());
-            listing.listed += 1;
-        }
-        self.listed.is_some()
+        self.unlisted.get(&end).map_or(Counters::default(), |client| client.counters)
     }
 }
 

@@ -4,6 +4,7 @@
 //! crate would print them through `f64`. Everything about the process itself goes through the crate.
 
 mod clients;
+mod lines;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -18,6 +19,7 @@ use crate::traffic::{End, Outcome};
 
 use clients::Counters;
 pub use clients::{Clients, Listing, Uptime};
+use lines::Lines;
 
 /// The content type of the text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -105,25 +107,40 @@ impl Board {
     /// The page as of now.
     pub fn render(&self, now: Uptime) -> String {
         let mut page = String::new();
-        // Writing to a string cannot fail.
-        self.clients(&mut page, now).ok();
-        if let Ok(rest) = self.process() {
-            page += &rest;
-        }
+        self.render_into(&mut page, now);
         page
     }
 
-    fn clients(&self, page: &mut String, now: Uptime) -> std::fmt::Result {
-        for (name, what, role, value) in COUNTERS {
-            let name = format!("zerotier_host_{name}_total");
-            writeln!(page, "# HELP {name} {what} whose {role} is the client at addr.\n# TYPE {name} counter")?;
-            for network in self.loaded() {
-                let label = self.network_label(network);
-                for (addr, counters) in network.clients.shown(&self.listing, now) {
-                    writeln!(page, "{name}{{addr=\"{addr}\"{label}}} {}", value(counters))?;
-                }
-            }
+    /// The page as of now in place of another one, whose memory it takes: to have so much from the system each time
+    /// would cost more than to fill it.
+    pub fn render_into(&self, page: &mut String, now: Uptime) {
+        page.clear();
+        self.clients(page, now);
+        // Writing to a string cannot fail.
+        self.other_ends(page).ok();
+        if let Ok(rest) = self.process() {
+            page.push_str(&rest);
         }
+    }
+
+    fn clients(&self, page: &mut String, now: Uptime) {
+        let lines = self.loaded().map(|network| Lines::of(network, &self.network_label(network), &self.listing, now));
+        let lines: Vec<Lines> = lines.collect();
+        let heads = COUNTERS.map(|(name, what, role, _)| {
+            let name = format!("zerotier_host_{name}_total");
+            let help = format!("# HELP {name} {what} whose {role} is the client at addr.\n# TYPE {name} counter\n");
+            (help, format!("{name}{{addr=\""))
+        });
+        // At once: a page that grows is copied again and again.
+        let families = heads.iter().flat_map(|(_, begin)| lines.iter().map(|lines| lines.max_bytes(begin)));
+        page.reserve(families.sum());
+        for ((help, begin), (.., value)) in heads.iter().zip(COUNTERS) {
+            page.push_str(help);
+            lines.iter().for_each(|lines| lines.write(page, begin, value));
+        }
+    }
+
+    fn other_ends(&self, page: &mut String) -> std::fmt::Result {
         for (name, what, role, value) in COUNTERS {
             let name = format!("zerotier_other_end_{name}_total");
             writeln!(
@@ -326,6 +343,20 @@ mod tests {
         );
         assert_eq!(lines_of(&page, "ztmon_capture_up"), ["ztmon_capture_up 0"]);
         assert_eq!(lines_of(&page, "ztmon_frames_total").len(), 6);
+    }
+
+    #[test]
+    fn nothing_is_left_of_the_page_before() {
+        let (short, long) = (board(vec![network("")]), board(vec![network("a"), network("b")]));
+        let families = |page: &str| lines_of(page, "zerotier_");
+        let mut page = long.render(0);
+        for board in [&short, &long, &short] {
+            board.render_into(&mut page, 0);
+            assert_eq!(families(&page), families(&board.render(0)));
+            assert_eq!(page.matches("# TYPE ").count(), board.render(0).matches("# TYPE ").count());
+        }
+        long.render_into(&mut page, 1000);
+        assert!(lines_of(&page, "zerotier_host_").is_empty(), "all have been idle for too long");
     }
 
     #[test]

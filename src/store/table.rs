@@ -79,29 +79,46 @@ pub(super) const TABLES: [&Table; 6] = [&NETWORK, &ENDPOINT, &PAIR, &BUCKET, &TO
 /// The columns of `usage` that its checksum is over.
 pub(super) const USAGE_COLUMNS: &str = "pair, bytes, packets, copies, first, last";
 
-/// The checksum of a row, as `migrations/0002_checksums.sql` has it.
-pub(super) fn checksum<'a>(table: &'a str, values: impl IntoIterator<Item = ValueRef<'a>>) -> i64 {
-    let mut bytes = Vec::with_capacity(128);
-    for value in std::iter::once(ValueRef::Text(table.as_bytes())).chain(values) {
+/// The bytes that a row's checksum is over, as `migrations/0002_checksums.sql` has them.
+struct RowBytes(Vec<u8>);
+
+impl RowBytes {
+    fn new(table: &str) -> Self {
+        let mut bytes = RowBytes(Vec::with_capacity(128));
+        bytes.push(ValueRef::Text(table.as_bytes()));
+        bytes
+    }
+
+    fn push(&mut self, value: ValueRef) {
         let (kind, text) = match value {
             ValueRef::Integer(number) => {
-                bytes.push(b'i');
-                bytes.extend_from_slice(&number.to_le_bytes());
-                continue;
+                self.0.push(b'i');
+                self.0.extend_from_slice(&number.to_le_bytes());
+                return;
             }
             ValueRef::Text(text) => (b't', text),
             ValueRef::Blob(blob) => (b'b', blob),
             // No column holds a real number.
             ValueRef::Null | ValueRef::Real(_) => {
-                bytes.push(b'n');
-                continue;
+                self.0.push(b'n');
+                return;
             }
         };
-        bytes.push(kind);
-        bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(text);
+        self.0.push(kind);
+        self.0.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        self.0.extend_from_slice(text);
     }
-    XxHash3_64::oneshot(&bytes).cast_signed()
+
+    fn checksum(&self) -> i64 {
+        XxHash3_64::oneshot(&self.0).cast_signed()
+    }
+}
+
+/// The checksum of a row.
+pub(super) fn checksum<'a>(table: &str, values: impl IntoIterator<Item = ValueRef<'a>>) -> i64 {
+    let mut bytes = RowBytes::new(table);
+    values.into_iter().for_each(|value| bytes.push(value));
+    bytes.checksum()
 }
 
 /// The checksum of a row of `usage` whose [columns](USAGE_COLUMNS) have these values.
@@ -121,8 +138,11 @@ impl Table {
     /// If it is not that of the other columns: then the row is damaged.
     pub(super) fn verify(&self, row: &Row) -> Result<i64> {
         let stands: i64 = row.get(self.columns.len())?;
-        let values = (0..self.columns.len()).map(|at| row.get_ref(at)).collect::<Result<Vec<_>, _>>()?;
-        if checksum(self.name, values) != stands {
+        let mut bytes = RowBytes::new(self.name);
+        for at in 0..self.columns.len() {
+            bytes.push(row.get_ref(at)?);
+        }
+        if bytes.checksum() != stands {
             let key: i64 = row.get(0)?;
             bail!(Damage(format!("row {key} of {} is not what was written", self.name)));
         }

@@ -282,7 +282,7 @@ impl Slot {
     pub(super) fn hand_out(&self, most: usize) -> Option<Vec<u8>> {
         let mut table = self.all.table();
         let entry = table.entries.get_mut(&self.id)?;
-        let rest = &entry.answer.as_ref()?.body[entry.handed_out..];
+        let rest = &entry.answer.as_ref()?.body.as_bytes()[entry.handed_out..];
         let part = rest[..rest.len().min(most)].to_vec();
         entry.handed_out += part.len();
         (!part.is_empty()).then_some(part)
@@ -342,8 +342,8 @@ mod tests {
         Connections::new(Limits { connections: places, ..Limits::default() })
     }
 
-    fn body(bytes: &[u8]) -> Option<Arc<Response>> {
-        Some(Arc::new(Response { status: 200, content_type: "", body: bytes.to_vec() }))
+    fn body(text: &str) -> Option<Arc<Response>> {
+        Some(Arc::new(Response { status: 200, content_type: "", body: Arc::new(text.to_owned()) }))
     }
 
     fn holds(slot: &Slot) -> bool {
@@ -390,13 +390,13 @@ mod tests {
         let (stalled, _stalled) = connections.enter(A);
         for slot in [&taken, &stalled] {
             slot.asked();
-            slot.answered(body(&[1, 2, 3]));
-            assert_eq!(slot.hand_out(2), Some(vec![1, 2]));
+            slot.answered(body("123"));
+            assert_eq!(slot.hand_out(2), Some(b"12".to_vec()));
         }
         taken.flushed();
         let (_new, _leash) = connections.enter(A);
         assert!(holds(&taken) && !holds(&stalled));
-        assert_eq!((taken.hand_out(2), taken.hand_out(2), stalled.hand_out(2)), (Some(vec![3]), None, None));
+        assert_eq!((taken.hand_out(2), taken.hand_out(2), stalled.hand_out(2)), (Some(b"3".to_vec()), None, None));
     }
 
     #[test]
@@ -417,7 +417,7 @@ mod tests {
         let answered = |from, bytes| {
             let (slot, leash) = connections.enter(from);
             slot.asked();
-            slot.answered(body(&vec![0; bytes]));
+            slot.answered(body(&"0".repeat(bytes)));
             (slot, leash)
         };
         let (alone, _alone) = answered(B, 40);
@@ -434,7 +434,7 @@ mod tests {
     #[test]
     fn a_shared_answer_takes_memory_once() {
         let connections = Connections::new(Limits { unsent_bytes: 100, ..Limits::default() });
-        let body = body(&[0; 80]);
+        let body = body(&"0".repeat(80));
         let slots: Vec<_> = (0..10).map(|_| connections.enter(A)).collect();
         slots.iter().for_each(|(slot, _)| slot.answered(body.clone()));
         assert!(slots.iter().all(|(slot, _)| holds(slot)));

@@ -37,9 +37,10 @@ impl Default for Control {
 }
 
 impl Control {
-    /// How long this process has been running.
+    /// How long this process has been running, without the time in which nothing could be committed: nobody becomes idle
+    /// in it.
     pub(super) fn uptime(&self) -> Uptime {
-        self.started.elapsed().as_secs() as Uptime
+        self.started.elapsed().saturating_sub(self.store.down()).as_secs() as Uptime
     }
 
     /// Takes note of what the feed with this number has seen.
@@ -108,11 +109,26 @@ impl Control {
 /// How the database fares, for those who must not wait for it.
 #[derive(Debug, Default)]
 pub(super) struct Store {
-    /// When the commit began that is under way.
-    since: Mutex<Option<Instant>>,
-    failed: AtomicBool,
+    commits: Mutex<Commits>,
     /// Bytes that this process has committed.
     committed: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Commits {
+    /// When the one began that is under way.
+    begun: Option<Instant>,
+    /// When the first one failed since the last that succeeded.
+    failed: Option<Instant>,
+    /// How long it was down, in all outages that are over.
+    down: Duration,
+}
+
+impl Commits {
+    /// Since when it has been down, if it is.
+    fn down_since(&self) -> Option<Instant> {
+        self.failed.or(self.begun.filter(|begun| begun.elapsed() > STUCK))
+    }
 }
 
 /// A commit that takes longer is stuck.
@@ -121,13 +137,26 @@ const STUCK: Duration = Duration::from_secs(2);
 impl Store {
     /// A commit begins.
     pub(super) fn begin(&self) {
-        *lock(&self.since) = Some(Instant::now());
+        lock(&self.commits).begun = Some(Instant::now());
     }
 
     /// It ended so.
     pub(super) fn end(&self, well: bool) {
-        *lock(&self.since) = None;
-        self.failed.store(!well, Ordering::SeqCst);
+        let mut commits = lock(&self.commits);
+        if well {
+            let down = commits.down_since().map_or(Duration::ZERO, |since| since.elapsed());
+            commits.down += down;
+            commits.failed = None;
+        } else {
+            commits.failed = commits.failed.or(commits.begun).or_else(|| Some(Instant::now()));
+        }
+        commits.begun = None;
+    }
+
+    /// How long it has been down in all.
+    fn down(&self) -> Duration {
+        let commits = lock(&self.commits);
+        commits.down + commits.down_since().map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// So many bytes are committed.
@@ -137,8 +166,7 @@ impl Store {
 
     /// Whether the last commit succeeded and the next one is not stuck.
     pub(super) fn is_up(&self) -> bool {
-        let stuck = lock(&self.since).is_some_and(|since| since.elapsed() > STUCK);
-        !stuck && !self.failed.load(Ordering::SeqCst)
+        lock(&self.commits).down_since().is_none()
     }
 }
 

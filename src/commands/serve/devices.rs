@@ -20,6 +20,10 @@ use crate::zerotier::{NetworkId, NodeId, identity};
 /// How often to look whether a device is there, or still the same.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
+/// How long frames may gather where there have just been some: what wakes and cools down for every block of the kernel's
+/// spends more on that than on the frames. A buffer that is smaller gets less.
+const GATHER: Duration = Duration::from_millis(50);
+
 /// How far the clock may be ahead of frames that are still on their way from the kernel.
 const FRAME_DELAY: Span = Span::seconds(1);
 
@@ -51,12 +55,12 @@ impl Wanted {
 }
 
 /// Starts a feed for each device that is wanted, when it is there. Returns when no further one is. `node` is this node,
-/// if that is known already.
-pub(super) fn follow(wanted: Wanted, node: Option<NodeId>, feeds: &mut Feeds) -> anyhow::Result<()> {
+/// if that is known already; the kernel may buffer `buffer` bytes for each device.
+pub(super) fn follow(wanted: Wanted, node: Option<NodeId>, buffer: i32, feeds: &mut Feeds) -> anyhow::Result<()> {
     let control = Shared::clone(&feeds.control);
     let mut start = |name: String| {
         let own = feeds.split();
-        feeds.start(move |feed, _| capture(feed, &own, &name, node))
+        feeds.start(move |feed, _| capture(feed, &own, &name, node, buffer))
     };
     if let Wanted::Named(names) = wanted {
         return names.into_iter().collect::<BTreeSet<_>>().into_iter().try_for_each(start);
@@ -87,7 +91,7 @@ pub(super) fn follow(wanted: Wanted, node: Option<NodeId>, feeds: &mut Feeds) ->
 }
 
 /// Captures on a device whenever it is there, until it is time to stop.
-fn capture(mut feed: Feed, feeds: &Feeds, name: &str, node: Option<NodeId>) {
+fn capture(mut feed: Feed, feeds: &Feeds, name: &str, node: Option<NodeId>, buffer: i32) {
     let mut device = Device {
         name,
         node,
@@ -102,7 +106,7 @@ fn capture(mut feed: Feed, feeds: &Feeds, name: &str, node: Option<NodeId>) {
     let mut lost: Option<String> = None;
     while feed.turn() {
         device.changes.look();
-        let opened = Live::open(name, snaplen).map_err(anyhow::Error::from);
+        let opened = Live::open(name, snaplen, buffer).map_err(anyhow::Error::from);
         let opened = opened.and_then(|capture| {
             device.join(&mut feed, feeds)?;
             Ok(capture)
@@ -143,9 +147,14 @@ fn capture(mut feed: Feed, feeds: &Feeds, name: &str, node: Option<NodeId>) {
 /// Takes frames in until the device is lost, with the reason, or it is time to stop.
 fn read(feed: &mut Feed, capture: &mut Live, device: &mut Device<'_>, before: Statistics) -> Option<String> {
     let mut looked = Instant::now();
+    let mut frames = 0;
     loop {
-        feed.wait(Some(capture.descriptor()), LOOK_EVERY);
-        let frames = match capture.read(|frame| feed.live_frame(frame)) {
+        match frames {
+            0 => feed.wait(Some(capture.descriptor()), LOOK_EVERY),
+            live::BATCH_FRAMES.. => (),
+            _ => feed.wait(None, capture.half_full_after().min(GATHER)),
+        }
+        frames = match capture.read(|frame| feed.live_frame(frame)) {
             Ok(frames) => frames,
             Err(error) => return Some(error.to_string()),
         };

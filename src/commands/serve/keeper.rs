@@ -73,21 +73,21 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Puts on the board what the database holds of all networks, before anyone can ask for it.
+    /// Puts on the board what the database holds of all networks, `live`, before anyone can ask for it.
     pub(super) fn new(
         writer: Writer,
+        live: Vec<LiveTotals>,
         board: Arc<Mutex<Board>>,
         control: Shared,
         progress: watch::Sender<Progress>,
     ) -> anyhow::Result<Self> {
         let networks = BTreeMap::new();
         let mut keeper = Keeper { writer, feeds: BTreeMap::new(), networks, board, control, progress, failed_at: None };
-        keeper.load()?;
+        keeper.load(live)?;
         Ok(keeper)
     }
 
-    fn load(&mut self) -> anyhow::Result<()> {
-        let live = self.writer.live_totals()?;
+    fn load(&mut self, live: Vec<LiveTotals>) -> anyhow::Result<()> {
         let mut board = lock(&self.board);
         // How long clients have been idle shows in the packets' times; a clock that is off must not make all idle.
         let latest = live.iter().map(|total| total.totals.seen.last).max().map(|last| last.min(Timestamp::now()));

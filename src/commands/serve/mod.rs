@@ -61,14 +61,13 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
     );
     let history = args.source.as_deref().map(open_source).transpose()?;
     #[cfg(feature = "live")]
-    if history.is_none() {
-        crate::capture::live::check_permission()?;
-    }
+    let permission = history.is_none().then(crate::capture::live::check_permission).transpose()?;
     #[cfg(not(feature = "live"))]
     anyhow::ensure!(history.is_some(), "this ztmon was built without libpcap: it plays files only (--source)");
     let listener = web::listen(&args.listen_address)?;
     let database = place::database(args.db.as_deref());
-    let writer = Writer::open(&database.path).with_context(|| database.cannot_open())?;
+    let opened = Writer::open_with_live_totals(&database.path);
+    let (writer, live) = opened.with_context(|| database.cannot_open())?;
     log::info(&format!("database {}: {} addresses", database.path.display(), writer.addresses()?));
     // Asked now, with all the rights that there are.
     #[cfg(feature = "live")]
@@ -98,7 +97,7 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
     // Until there is a feed, there is nothing to wait for.
     let (progress, seen) = watch::channel(Progress { ticket: u64::MAX, at: None });
     let (sender, hand_overs) = mpsc::sync_channel(KEEPER_QUEUE);
-    let keeper = Keeper::new(writer, Arc::clone(&board), Shared::clone(&control), progress)?;
+    let keeper = Keeper::new(writer, live, Arc::clone(&board), Shared::clone(&control), progress)?;
     log::info(&format!("serving http://{}/metrics", listener.local_addr()?));
     let alarm = Arc::new(Notify::new());
     let guard = Guard(Arc::clone(&alarm));
@@ -118,10 +117,11 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
             let guard = Guard(Arc::clone(&alarm));
             feeds.threads.push(thread::Builder::new().name("devices".to_owned()).spawn(move || {
                 let _guard = guard;
-                if let Err(error) = devices::follow(wanted, node, &mut others) {
+                if let Err(error) = devices::follow(wanted, node, args.buffer, &mut others) {
                     log::warn(&format!("cannot capture: {error:#}"));
                     others.alarm.notify_one();
                 }
+                drop(permission);
                 others.join();
             })?);
         }
@@ -129,7 +129,8 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
         None => (),
     }
 
-    let scrapes = Arc::new(Scrapes { board, control: Shared::clone(&control), progress: seen, asked: Mutex::new(0) });
+    let (asked, last) = (Mutex::default(), Mutex::default());
+    let scrapes = Arc::new(Scrapes { board, control: Shared::clone(&control), progress: seen, asked, last });
     let (well, committed) = runtime.block_on(async {
         let (done, ended) = tokio::sync::oneshot::channel();
         let shutdown = async move {
@@ -271,11 +272,13 @@ struct Scrapes {
     progress: watch::Receiver<Progress>,
     /// The last ticket that a scrape asked for: those that come meanwhile wait for the same.
     asked: Mutex<u64>,
+    /// The last page: the next one takes its memory if it is on its way to nobody.
+    last: Mutex<Arc<String>>,
 }
 
 impl Scrapes {
     /// The committed totals, brought up to date if that is quick.
-    async fn page(&self) -> String {
+    async fn page(&self) -> Arc<String> {
         let mut progress = self.progress.clone();
         let Progress { ticket, at } = *progress.borrow();
         if at.is_none_or(|at| at.elapsed() >= FRESH) {
@@ -289,18 +292,20 @@ impl Scrapes {
             // Late or not, what is committed is shown.
             tokio::time::timeout(SCRAPE_WAIT, progress.wait_for(|progress| progress.ticket >= wanted)).await.ok();
         }
+        let mut last = lock(&self.last);
+        let mut page = Arc::try_unwrap(std::mem::take(&mut *last)).unwrap_or_default();
         let mut board = lock(&self.board);
         self.control.show(&mut board);
-        board.render(self.control.uptime())
+        board.render_into(&mut page, self.control.uptime());
+        *last = Arc::new(page);
+        Arc::clone(&last)
     }
 }
 
 async fn answer(scrapes: Arc<Scrapes>, path: String) -> Response {
     match path.as_str() {
-        "/metrics" => {
-            Response { status: 200, content_type: metrics::CONTENT_TYPE, body: scrapes.page().await.into_bytes() }
-        }
-        "/" => Response { status: 200, content_type: "text/html; charset=utf-8", body: web::page().into_bytes() },
+        "/metrics" => Response { status: 200, content_type: metrics::CONTENT_TYPE, body: scrapes.page().await },
+        "/" => Response { status: 200, content_type: "text/html; charset=utf-8", body: Arc::new(web::page()) },
         "/-/healthy" => Response::text(200, "ztmon is running"),
         "/-/ready" if scrapes.control.store.is_up() => Response::text(200, "ztmon is ready"),
         "/-/ready" => Response::text(503, "the database cannot be written"),

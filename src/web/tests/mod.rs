@@ -5,7 +5,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -56,9 +56,9 @@ impl Server {
             let _ = tell.send(path.clone());
             async move {
                 match path.as_str() {
-                    "/" => Response { status: 200, content_type: "text/html", body: page().into_bytes() },
+                    "/" => Response { status: 200, content_type: "text/html", body: Arc::new(page()) },
                     "/large" | "/large/too" => {
-                        Response { status: 200, content_type: "text/plain", body: vec![b'x'; LARGE] }
+                        Response { status: 200, content_type: "text/plain", body: Arc::new("x".repeat(LARGE)) }
                     }
                     "/later" => {
                         tokio::time::sleep(SHORT).await;
