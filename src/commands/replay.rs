@@ -18,8 +18,10 @@ use crate::meter::Meter;
 use crate::report::{Builder, thousands};
 use crate::store;
 
-/// Rows of the matrix that are gathered before they are summed up: bounds memory, whatever the times are.
+/// Rows of the matrix that are gathered before they are summed up: bounds memory, whatever the times are. The fewer, the
+/// more often the same pair has one; but a database needs memory for each as well.
 const MAX_ROWS: usize = 1 << 18;
+const MAX_ROWS_TO_STORE: usize = 1 << 16;
 
 /// Frames between two looks at the progress bar.
 const PROGRESS_STEP: u64 = 1 << 14;
@@ -52,6 +54,7 @@ pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
     let mut totals = Builder::new(output.by);
     let mut progress = Progress::new(&history, output.quiet);
     let imports = database.is_some();
+    let max_rows = if imports { MAX_ROWS_TO_STORE } else { MAX_ROWS };
     let selects = filter.is_some() || since.is_some() || until.is_some();
     let broken_off = history.read(|source, frame| {
         progress.frame();
@@ -71,7 +74,7 @@ pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
         } else {
             meter.defer(frame);
         }
-        if meter.rows() >= MAX_ROWS
+        if meter.rows() >= max_rows
             && let Err(error) = take(&mut meter, &mut totals, database.as_mut())
         {
             return ControlFlow::Break(error);
