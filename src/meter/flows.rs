@@ -7,7 +7,7 @@ use crate::packet::Flow;
 /// Places at first and at most. It is at most a quarter full until it is at its largest, so that most flows are in the
 /// first place where they are looked for.
 const MIN_PLACES: usize = 1 << 11;
-const MAX_PLACES: usize = 1 << 20;
+const MAX_PLACES: usize = 1 << 19;
 
 /// Places where a flow may be, one behind another. What finds them taken takes that of another: the cache only saves
 /// time.
@@ -124,6 +124,11 @@ impl Flows {
             }
         }
         self.place(Known { tag, pair: NO_PAIR, second: NO_PAIR, row: NO_ROW, kind })
+    }
+
+    /// The memory that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(self.places.as_slice())
     }
 
     /// Forgets all.

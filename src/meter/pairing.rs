@@ -82,6 +82,11 @@ impl Table {
         self.overflows
     }
 
+    /// The memory that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(self.slots.as_slice())
+    }
+
     /// Forgets everything.
     pub(super) fn restart(&mut self, expired: &mut impl FnMut(u32)) {
         if self.used > 0 {
