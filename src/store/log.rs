@@ -77,9 +77,9 @@ struct Gap {
     salts: [u8; 8],
 }
 
-/// Looks for a frame that does not verify and has two commits of the same log behind it. A crash leaves at most one
-/// there: the next transaction begins when the last one is on the disk (`synchronous=FULL`). Number 0 is the log's
-/// header.
+/// Looks for a frame that does not verify and has two commits behind it, of the same log and in one chain of checksums.
+/// A crash leaves at most one there, as the next transaction begins when the last one is on the disk
+/// (`synchronous=FULL`); and each commit that failed is the end of its chain. Number 0 is the log's header.
 fn scan(log: &Path) -> std::io::Result<Option<Gap>> {
     let file = match File::open(log) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -91,36 +91,41 @@ fn scan(log: &Path) -> std::io::Result<Option<Gap>> {
         return Ok(None);
     }
     let [magic, _, page_len, _, _, _, first, second] = words(&header);
-    // The last bit of the magic says in which order the words of a checksum are read.
-    let mut sum = Sum { big_endian: magic & 1 == 1, sum: (0, 0) };
+    let mut sum = Sum::new(magic);
     sum.add(&header[..24]);
-    let mut salts: [u8; 8] = std::array::from_fn(|at| header[16 + at]);
-    let mut bad = (magic & !1 != 0x377f_0682 || page_len != PAGE as u32 || sum.sum != (first, second)).then_some(0);
+    let of_log: [u8; 8] = std::array::from_fn(|at| header[16 + at]);
+    let is_header = magic & !1 == 0x377f_0682 && page_len == PAGE as u32 && sum.is((first, second));
+    let mut bad = if is_header { None } else { Some(0) };
+    if bad.is_some() {
+        sum = Sum::new(MAGIC);
+    }
     let mut frame = [0; FRAME_HEADER_LEN + PAGE as usize];
-    let mut commits_behind = 0;
+    let (mut salts, mut commits) = (of_log, 0);
     for number in 1.. {
         if !fill(&mut log, &mut frame)? {
             break;
         }
         let [_, pages_after_commit, _, _, first, second] = words(&frame[..FRAME_HEADER_LEN]);
-        let is_commit = pages_after_commit > 0;
-        if bad == Some(0) && is_commit && commits_behind < 2 && frame[8..16] != salts {
-            // The header cannot tell whose frames these are: two commits of one log are enough.
-            (salts, commits_behind) = (std::array::from_fn(|at| frame[8 + at]), 0);
+        // From the checksum of the frame before, whether that was right or not.
+        sum.add(&frame[..8]);
+        sum.add(&frame[FRAME_HEADER_LEN..]);
+        let follows = sum.is((first, second)) && frame[8..16] == salts;
+        sum.sum = (first, second);
+        if bad.is_none() && !follows {
+            bad = Some(number);
         }
-        let is_of_this_log = frame[8..16] == salts;
-        if bad.is_none() {
-            sum.add(&frame[..8]);
-            sum.add(&frame[FRAME_HEADER_LEN..]);
-            if !is_of_this_log || sum.sum != (first, second) {
-                bad = Some(number);
-            }
-        } else if is_of_this_log && is_commit {
-            commits_behind += 1;
+        if !follows {
+            (salts, commits) = (std::array::from_fn(|at| frame[8 + at]), 0);
+        }
+        if bad.is_some_and(|bad| number > bad) && pages_after_commit > 0 && (bad == Some(0) || salts == of_log) {
+            commits += 1;
+        }
+        if commits == 2 {
+            let is_half_written = bad == Some(0) && is_half_written(&header, salts);
+            return Ok(bad.filter(|_| !is_half_written).map(|frame| Gap { frame, salts }));
         }
     }
-    let is_gap = commits_behind > 1 && !(bad == Some(0) && is_half_written(&header, salts));
-    Ok(bad.filter(|_| is_gap).map(|frame| Gap { frame, salts }))
+    Ok(None)
 }
 
 /// Whether a log was to begin anew, with this header in place of that of the frames with these salts, and a crash came
@@ -131,10 +136,9 @@ fn is_half_written(header: &[u8; HEADER_LEN], salts: [u8; 8]) -> bool {
     let mut before = *header;
     before[12..16].copy_from_slice(&u32::to_be_bytes(sequence.wrapping_sub(1)));
     before[16..24].copy_from_slice(&salts);
-    let mut sum = Sum { big_endian: magic & 1 == 1, sum: (0, 0) };
+    let mut sum = Sum::new(magic);
     sum.add(&before[..24]);
-    let has_old_sum = sum.sum == (first, second);
-    has_old_sum || (first_salt == old_first_salt.wrapping_add(1) && second_salt != old_second_salt)
+    sum.is((first, second)) || (first_salt == old_first_salt.wrapping_add(1) && second_salt != old_second_salt)
 }
 
 /// Fills all of `bytes`; false at the end of the file.
@@ -156,7 +160,19 @@ struct Sum {
     sum: (u32, u32),
 }
 
+/// What begins a log that this machine writes.
+const MAGIC: u32 = if cfg!(target_endian = "big") { 0x377f_0683 } else { 0x377f_0682 };
+
 impl Sum {
+    /// The last bit of the magic says in which order the words are read.
+    fn new(magic: u32) -> Self {
+        Sum { big_endian: magic & 1 == 1, sum: (0, 0) }
+    }
+
+    fn is(&self, sum: (u32, u32)) -> bool {
+        self.sum == sum
+    }
+
     fn add(&mut self, bytes: &[u8]) {
         let word = |bytes: &[u8; 4]| match self.big_endian {
             true => u32::from_be_bytes(*bytes),

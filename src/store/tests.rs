@@ -9,6 +9,7 @@ use crate::traffic::{Counts, Delta, DeltaRow, Directory, End, Endpoint, Origin, 
 
 mod access;
 mod damage;
+mod log;
 mod sums;
 
 /// A directory of its own and a database to be in it.
