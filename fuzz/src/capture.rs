@@ -61,6 +61,7 @@ fn walk(reader: impl Read + Send + 'static) -> (Vec<Seen>, End) {
         Ok(file) => file,
         Err(error) => return (seen, failed(error)),
     };
+    file.go_ahead();
     let read = file.read(|frame| {
         seen.push((Some(frame.time.0), frame.link.0, frame.original_len, frame.data.to_vec()));
         if seen.len() < FRAMES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }

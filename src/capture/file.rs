@@ -54,6 +54,12 @@ impl CaptureFile {
         Ok(CaptureFile { input, format: format.ok_or(Error::NotACapture)? })
     }
 
+    /// From here on a thread of its own may read what is long. Not before the caller has given up its rights: a thread
+    /// keeps those that it began with.
+    pub fn go_ahead(&mut self) {
+        self.input.goes_ahead = true;
+    }
+
     /// Gives `each` the frames, one after another, until it breaks off, with why, or the file ends. The frame at which
     /// it breaks off is the first of the next call. After an error there are no more.
     ///

@@ -88,6 +88,7 @@ impl History {
                         if *other < rank { *time - Span(1) } else { *time }
                     },
                 );
+            file.go_ahead();
             let turn = file.read(|frame| {
                 if frame.time > last {
                     return ControlFlow::Break(Turn::Over(frame.time));

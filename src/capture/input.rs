@@ -22,6 +22,8 @@ pub(super) struct Input {
     /// Offset of `start` in the decompressed stream.
     offset: u64,
     fault: Option<io::Error>,
+    /// Whether a thread of its own may read on.
+    pub(super) goes_ahead: bool,
 }
 
 enum Reader {
@@ -45,7 +47,7 @@ impl Input {
             _ => Box::new(again),
         };
         let reader = Reader::Here(reader);
-        Ok(Input { reader, buffer: vec![0; CHUNK], start: 0, end: 0, offset: 0, fault: None })
+        Ok(Input { reader, buffer: vec![0; CHUNK], start: 0, end: 0, offset: 0, fault: None, goes_ahead: false })
     }
 
     /// Offset of the next byte in the decompressed stream.
@@ -81,7 +83,7 @@ impl Input {
     /// Reads until `len` bytes are there or the stream ends. The buffer grows with what has really arrived, not with
     /// what a header claims.
     fn fill(&mut self, len: usize) {
-        if self.offset >= CHUNK as u64 {
+        if self.goes_ahead && self.offset >= CHUNK as u64 {
             self.read_ahead();
         }
         while self.end - self.start < len {

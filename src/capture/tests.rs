@@ -24,6 +24,7 @@ fn walk(reader: impl Read + Send + 'static) -> (Vec<Seen>, Result<(), Error>) {
         Ok(file) => file,
         Err(error) => return (vec![], Err(error)),
     };
+    file.go_ahead();
     let mut seen = Vec::new();
     let ended = file.read(|frame| {
         seen.push((frame.time.0, frame.link.0, frame.original_len, frame.data.to_vec()));
@@ -436,6 +437,7 @@ fn what_was_read_before_a_fault_stands_in_long_files() {
     let (bytes, want) = classic(false, false, &vec![(7, vec![1; 2000], 0); 2000]);
     let len = bytes.len() as u64;
     let mut file = CaptureFile::new(Fails(Cursor::new(bytes))).unwrap();
+    file.go_ahead();
     // Broken off in between, the next call goes on with the same frame.
     let mut seen = 0;
     let halves = [0, 1].map(|_| {

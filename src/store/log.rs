@@ -15,7 +15,7 @@ use rusqlite::Connection;
 
 use super::read::connect;
 use super::table::{Damage, Mark};
-use super::{blame, not_a_database, wal};
+use super::{blame, wal};
 
 /// Bytes of a page: what every database has, before it has a log.
 const PAGE: u64 = 4096;
@@ -31,9 +31,6 @@ pub(super) fn check(path: &Path) -> Result<()> {
     if len(path) < PAGE && len(&log) > 0 {
         let what = format!("it is missing or too short, and {} belongs to it", log.display());
         return Err(blame(path, "", Damage(what).into()));
-    }
-    if (1..PAGE).contains(&len(path)) {
-        return Err(not_a_database(path));
     }
     match gap(path)? {
         Some(frame) => {

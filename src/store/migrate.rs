@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use rusqlite::Connection;
 
 use super::add::Usage;
-use super::table::{Damage, Seal, TABLES, USAGE_COLUMNS};
+use super::table::{Damage, Mark, Seal, TABLES, USAGE_COLUMNS};
 use super::{blame, explain};
 
 /// The SQL of a step, and what else has to be done.
@@ -69,6 +69,7 @@ pub fn run(conn: &mut Connection, version: u32) -> Result<()> {
     }
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     tx.pragma_update(None, "user_version", newest())?;
+    Mark::advance(&tx)?;
     Ok(tx.commit()?)
 }
 

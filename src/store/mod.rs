@@ -15,7 +15,7 @@
 //! - Times outside the years 0000 to 9999 are kept as the nearest within ([`Timestamp::clamped`]).
 //!
 //! SQLite's locks belong to the process and fall when it closes *any* descriptor of the file. Hence the rule here:
-//! nobody but SQLite opens the database, except for the writer's lock, which is closed after SQLite is.
+//! what else opens the database (the writer's lock, copies of it) does so before SQLite, or is closed after it.
 
 mod add;
 mod forget;
@@ -151,16 +151,14 @@ fn companion(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-fn not_a_database(path: &Path) -> anyhow::Error {
-    anyhow!("{} is not a database, or its beginning is damaged: {}", path.display(), ways_on(path))
-}
-
 /// Says which database failed to open and what to do about it.
 fn explain(path: &Path, error: rusqlite::Error) -> anyhow::Error {
     let path_of = path;
     let path = path.display();
     match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => not_a_database(path_of),
+        Some(ErrorCode::NotADatabase) => {
+            anyhow!("{path} is not a database, or its beginning is damaged: {}", ways_on(path_of))
+        }
         Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
             anyhow!("cannot open {path}: check who may use it, its -wal, its -shm and its directory")
         }

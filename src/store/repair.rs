@@ -11,7 +11,7 @@ use rusqlite::{Connection, params_from_iter};
 
 use super::add::{FORGOTTEN, Usage};
 use super::read::connect;
-use super::table::{BUCKET, Seal, TABLES, TOTAL, Table, USAGE_COLUMNS};
+use super::table::{BUCKET, Seal, TABLES, Table, USAGE_COLUMNS};
 use super::{Reader, Writer, log, migrate, resolve, shm, wal};
 use crate::time::Timestamp;
 
@@ -81,10 +81,10 @@ pub fn repair(path: &Path, into: &Path) -> Result<Repaired> {
     let new = scratch.path().join("new.db");
     let mut writer = Writer::open(&new)?;
     let mut repaired = save(&old, &mut writer).with_context(nothing)?;
-    if stale {
-        repaired.lost.push(format!("{}: it is of an earlier time, or another database's", wal(&path).display()));
-    } else if let Some(frame) = log::gap(&path)? {
+    if let Some(frame) = log::gap(&path)? {
         repaired.lost.push(format!("what was committed after frame {frame} of {}", wal(&path).display()));
+    } else if stale {
+        repaired.lost.push(format!("{}: it is of an earlier time, or another database's", wal(&path).display()));
     }
     drop(writer);
     Reader::open(&new)?.check().context("what was saved does not verify")?;
@@ -119,12 +119,10 @@ fn save(old: &Connection, writer: &mut Writer) -> Result<Repaired> {
     // What hangs in the air is seen to before the end.
     writer.conn.pragma_update(None, "foreign_keys", false)?;
     let new = writer.conn.transaction()?;
-    let mut totals_are_sound = true;
     for table in TABLES {
         let kept = copy(old, &new, table)?;
         if !table.seal(old).is_ok_and(|seal| seal == kept) {
             let rows = kept.rows;
-            totals_are_sound &= table.name != TOTAL.name;
             repaired.lost.push(match table.name {
                 "import" => "imports: a file that was imported may be imported again".to_owned(),
                 name => format!("rows of {name}: {rows} are kept, others may be lost, or of an earlier time"),
@@ -134,7 +132,7 @@ fn save(old: &Connection, writer: &mut Writer) -> Result<Repaired> {
     }
     let usage = copy_usage(old, &new, &mut repaired.lost)?;
     repaired.kept.push(("usage", usage));
-    adopt_orphans(&new, totals_are_sound)?;
+    adopt_orphans(&new)?;
     migrate::seal(&new)?;
     new.commit()?;
     Ok(repaired)
@@ -205,9 +203,9 @@ fn copy_usage(old: &Connection, new: &Connection, lost: &mut Vec<String>) -> Res
     Ok(kept)
 }
 
-/// Gives what refers to lost rows something to refer to, and lost totals the sums of the usage. Totals that may be of an
-/// earlier time are raised to these.
-fn adopt_orphans(new: &Connection, totals_are_sound: bool) -> Result<()> {
+/// Gives what refers to lost rows something to refer to. Totals that are lost, or of an earlier time, become the sums of
+/// the usage; none is ever below them.
+fn adopt_orphans(new: &Connection) -> Result<()> {
     let sql = format!(
         "INSERT INTO network (id, name)
          SELECT DISTINCT network, 'network-' || network FROM (SELECT network FROM endpoint UNION SELECT network FROM bucket)
@@ -243,21 +241,16 @@ fn adopt_orphans(new: &Connection, totals_are_sound: bool) -> Result<()> {
                FROM usage JOIN pair ON pair.id = usage.pair JOIN bucket ON bucket.id = usage.bucket)
          WHERE endpoint NOT IN (SELECT id FROM endpoint WHERE addr = 'beyond')
          GROUP BY endpoint, origin;
-         INSERT OR IGNORE INTO total (endpoint, origin, sent_bytes, received_bytes, sent_packets, received_packets,
-                                      first_seen, first_ns, last_seen, last_ns)
+         INSERT INTO total (endpoint, origin, sent_bytes, received_bytes, sent_packets, received_packets,
+                            first_seen, first_ns, last_seen, last_ns)
          SELECT endpoint, origin, sent_bytes, received_bytes, sent_packets, received_packets, first_seen, 0, last_seen, 0
-         FROM moved;"
+         FROM moved WHERE true
+         ON CONFLICT DO UPDATE SET
+             sent_bytes = max(sent_bytes, excluded.sent_bytes),
+             received_bytes = max(received_bytes, excluded.received_bytes),
+             sent_packets = max(sent_packets, excluded.sent_packets),
+             received_packets = max(received_packets, excluded.received_packets);
+         DROP TABLE moved;"
     );
-    new.execute_batch(&sql)?;
-    if !totals_are_sound {
-        new.execute_batch(
-            "UPDATE total SET
-                 sent_bytes = max(total.sent_bytes, moved.sent_bytes),
-                 received_bytes = max(total.received_bytes, moved.received_bytes),
-                 sent_packets = max(total.sent_packets, moved.sent_packets),
-                 received_packets = max(total.received_packets, moved.received_packets)
-             FROM moved WHERE moved.endpoint = total.endpoint AND moved.origin = total.origin",
-        )?;
-    }
-    Ok(new.execute_batch("DROP TABLE moved")?)
+    Ok(new.execute_batch(&sql)?)
 }

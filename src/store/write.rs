@@ -346,12 +346,13 @@ fn connect<T>(
         conn.query_row("PRAGMA journal_mode", [], |row| row.get(0)).map_err(|error| explain(path, error))?;
     ensure!(mode == "wal", "{} is on a file system without shared memory: give another --db", path.display());
     let prepare = |conn: &mut Connection| -> Result<T> {
+        // Before anything is written: what is refused stays as it is.
+        log::check_mark(conn, mark)?;
         if version < migrate::newest() {
             migrate::run(conn, version)?;
             // From here on a database without a schema has never had anything in it, whatever is in its log.
             conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
         }
-        log::check_mark(conn, mark)?;
         verify(conn, path)
     };
     let found = prepare(&mut conn).map_err(|error| blame(path, "cannot set up", error))?;
