@@ -10,7 +10,6 @@ use std::io::{BufReader, ErrorKind, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-
 use rusqlite::Connection;
 
 use super::read::connect;
@@ -23,19 +22,25 @@ const PAGE: u64 = 4096;
 const HEADER_LEN: usize = 32;
 const FRAME_HEADER_LEN: usize = 24;
 
-/// An error if there is a log with something in it beside a file that is missing or too short to be its database, which
-/// SQLite would throw away; or one that was damaged after it was written.
-pub(super) fn check(path: &Path) -> Result<()> {
+/// An error if there is a log with something in it beside a file that is missing or too short to be its database: SQLite
+/// would throw it away.
+pub(super) fn check_length(path: &Path) -> Result<()> {
     let len = |path: &Path| path.metadata().map_or(0, |data| data.len());
     let log = wal(path);
     if len(path) < PAGE && len(&log) > 0 {
         let what = format!("it is missing or too short, and {} belongs to it", log.display());
         return Err(blame(path, "", Damage(what).into()));
     }
+    Ok(())
+}
+
+/// The same, or if there is one that was damaged after it was written.
+pub(super) fn check(path: &Path) -> Result<()> {
+    check_length(path)?;
     match gap(path)? {
         Some(frame) => {
             let what = if frame == 0 { "the header".to_owned() } else { format!("frame {frame}") };
-            Err(blame(path, "", Damage(format!("{what} of {} is not what was written", log.display())).into()))
+            Err(blame(path, "", Damage(format!("{what} of {} is not what was written", wal(path).display())).into()))
         }
         None => Ok(()),
     }

@@ -35,7 +35,7 @@ impl Reader {
     /// # Errors
     /// If there is none, it is not ztmon's, another version of ztmon has to read it, or it may not be read.
     pub fn open(path: &Path) -> Result<Reader> {
-        log::check(path)?;
+        log::check_length(path)?;
         let path = resolve(path)?;
         // What a writer only just does looks different the next time.
         Reader::look(&path).or_else(|_| Reader::look(&path))

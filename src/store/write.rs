@@ -79,7 +79,7 @@ impl Writer {
     fn open_with<T>(path: &Path, verify: impl FnOnce(&Connection, &Path) -> Result<T>) -> Result<(Writer, T)> {
         ensure!(rusqlite::version_number() >= SAFE_SQLITE, "SQLite {} is too old", rusqlite::version());
         ensure!(!path.exists() || path.is_file(), "{} is not a file: give another --db", path.display());
-        log::check(path)?;
+        log::check_length(path)?;
         let (lock, created) = lock(path)?;
         let path = resolve(path)?;
         let opened = log::check(&path).and_then(|()| {
