@@ -1,18 +1,20 @@
 //! Flags and help: strings become values here. Nothing acts.
 
+mod series;
 mod values;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
+use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::meter::{Cidr, Limits, Scope, Settings, Tee};
 use crate::packet::Mac;
-use crate::report::{By, Format, Sort};
+use crate::report::{By, Sort};
 use crate::time::Span;
 use crate::traffic::Origin;
 use crate::zerotier::{NodeId, rules};
+pub use series::{Form, Series};
 use values::{buffer, by, bytes, format, idle, limit, origin, rules_format, sides, sort, speed, tee, window};
 
 /// Counts what every client of a ZeroTier network sends and receives, from one observer's tee'd packets.
@@ -126,13 +128,16 @@ pub struct Output {
     pub top: Option<usize>,
     /// How to print [default: table on a terminal, csv otherwise]
     #[arg(long, value_name = "FORMAT", value_parser = format())]
-    pub format: Option<Format>,
+    pub format: Option<Form>,
     /// Print to this file instead of standard output
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// No progress, summary or warnings; errors still show
     #[arg(long)]
     pub quiet: bool,
+    /// What goes with `--format openmetrics`.
+    #[command(flatten)]
+    pub series: Series,
 }
 
 /// `ztmon serve`.
@@ -179,6 +184,7 @@ pub struct Serve {
   ztmon replay capture.pcap                               a table on a terminal, CSV in a pipe
   ztmon replay --by pair --top 20 day1.pcap.gz day2.pcap  several files are one history
   zstdcat old.zst | ztmon replay --format json -          from standard input
+  ztmon replay --format openmetrics old.pcap > old.om      counters over time, to fill a Prometheus with
   ztmon replay --db /var/lib/ztmon/ztmon.db old*.pcap     add history to a database
 
 Exit status: 0 all well; 1 damaged input, or some of the files failed; 2 nothing could be done.")]
@@ -324,8 +330,14 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Usage
         Some(flag) if flag.starts_with('-') && !["-h", "--help", "-V", "--version"].contains(&flag) => {
             Err(Usage::NoVerb(try_serve(&arguments[1..])))
         }
-        Some(_) => Cli::try_parse_from(arguments).map_err(Usage::Clap),
+        Some(_) => checked(arguments).map_err(Usage::Clap),
     }
+}
+
+fn checked(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let matches = Cli::command().try_get_matches_from(arguments)?;
+    series::check(&matches)?;
+    Cli::from_arg_matches(&matches)
 }
 
 /// What clap says of an error in several lines.

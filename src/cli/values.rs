@@ -2,7 +2,7 @@
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use super::{Origins, Speed};
+use super::{Form, Origins, Speed};
 use crate::meter::Tee;
 use crate::report::{By, Format, Sort};
 use crate::time::{SECOND, Span};
@@ -31,8 +31,39 @@ pub(super) fn sort() -> impl TypedValueParser<Value = Sort> {
     one_of(&[("total", Sort::Total), ("sent", Sort::Sent), ("received", Sort::Received), ("addr", Sort::Addr)])
 }
 
-pub(super) fn format() -> impl TypedValueParser<Value = Format> {
-    one_of(&[("table", Format::Table), ("csv", Format::Csv), ("json", Format::Json)])
+pub(super) fn format() -> impl TypedValueParser<Value = Form> {
+    one_of(&[
+        ("table", Form::Report(Format::Table)),
+        ("csv", Form::Report(Format::Csv)),
+        ("json", Form::Report(Format::Json)),
+        ("openmetrics", Form::OpenMetrics),
+    ])
+}
+
+/// Whole seconds.
+pub(super) fn step(text: &str) -> Result<i64, String> {
+    let seconds = span(text).filter(|span| span.0 % SECOND == 0).map(Span::as_seconds);
+    seconds
+        .filter(|seconds| (1..=86_400).contains(seconds))
+        .ok_or_else(|| "give whole seconds up to a day, like 15s, 5m or 1h".to_owned())
+}
+
+/// Names of labels that series have themselves.
+const TAKEN: [&str; 2] = ["addr", "end"];
+
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').unwrap_or_default();
+    let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
+    if value.is_empty() || !name.starts_with(letter) || !name.chars().all(|c| letter(c) || c.is_ascii_digit()) {
+        return Err("give a name of letters, digits and '_', and a value, like job=ztmon".to_owned());
+    }
+    if TAKEN.contains(&name) {
+        return Err(format!("series have a label '{name}' already"));
+    }
+    if name.starts_with("__") {
+        return Err("names that begin with '__' are Prometheus' own".to_owned());
+    }
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 pub(super) fn origin() -> impl TypedValueParser<Value = Origins> {
@@ -132,6 +163,22 @@ mod tests {
         assert_eq!(idle("30d"), Ok(Span::seconds(30 * 86_400)));
         assert_eq!(idle("12h"), Ok(Span::seconds(12 * 3600)));
         assert!(idle("0").is_err() && idle("999ms").is_err() && idle("1w").is_err());
+    }
+
+    #[test]
+    fn steps_are_whole_seconds() {
+        assert_eq!((step("15s"), step("5m"), step("1d"), step("1.5m")), (Ok(15), Ok(300), Ok(86_400), Ok(90)));
+        assert!(["", "0s", "500ms", "1.5s", "25h", "-1s"].iter().all(|bad| step(bad).is_err()));
+    }
+
+    #[test]
+    fn labels() {
+        let pair = |name: &str, value: &str| Ok((name.to_owned(), value.to_owned()));
+        assert_eq!(label("job=ztmon"), pair("job", "ztmon"));
+        assert_eq!(label("_a1=x=y \"z\""), pair("_a1", "x=y \"z\""));
+        for bad in ["", "job", "job=", "=x", "1a=x", "a-b=x", "\u{e4}=x", "addr=x", "end=x", "__name__=x"] {
+            assert!(label(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

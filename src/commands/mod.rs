@@ -1,5 +1,6 @@
 //! The verbs: the only places that know everything, and the only ones that ask for the time.
 
+mod backfill;
 mod db;
 mod import;
 mod output;

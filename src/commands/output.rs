@@ -8,11 +8,68 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 
-use crate::cli::Output;
-use crate::report::{self, Builder, Format, Style};
+use super::backfill::{Backfill, Ready};
+use crate::cli::{Form, Output};
+use crate::report::{self, Builder, Format, Report, Style};
+use crate::time::{Bucket, Timestamp};
+use crate::traffic::{DeltaRow, Directory, Row};
 
 /// Columns of a table where nothing says how wide it may be.
 const DEFAULT_WIDTH: usize = 100;
+
+/// What becomes of all that is counted.
+pub(super) enum Sums {
+    /// Sums, for a report.
+    Report(Builder),
+    /// Counters over time.
+    Series(Box<Backfill>),
+}
+
+enum Content {
+    Report(Report),
+    Series(Box<Ready>),
+}
+
+impl Sums {
+    /// What the arguments ask for; nothing is counted yet.
+    pub(super) fn new(output: &Output) -> anyhow::Result<Self> {
+        Ok(match output.format {
+            Some(Form::OpenMetrics) => Sums::Series(Box::new(Backfill::new(&output.series)?)),
+            _ => Sums::Report(Builder::new(output.by)),
+        })
+    }
+
+    /// Counts a row of a database.
+    pub(super) fn add(&mut self, network: &str, bucket: Bucket, row: &Row) -> anyhow::Result<()> {
+        match self {
+            Sums::Report(builder) => builder.add(network, row),
+            Sums::Series(backfill) => backfill.add(network, bucket, row)?,
+        }
+        Ok(())
+    }
+
+    /// Counts rows of a capture.
+    pub(super) fn add_delta(&mut self, directory: &Directory, rows: &[DeltaRow]) -> anyhow::Result<()> {
+        match self {
+            Sums::Report(builder) => builder.add_delta(directory, rows),
+            Sums::Series(backfill) => backfill.add_delta(directory, rows)?,
+        }
+        Ok(())
+    }
+
+    /// Whether rows have to be taken before a packet of this time is counted.
+    #[inline(always)]
+    pub(super) fn leaves_step(&self, time: Timestamp) -> bool {
+        matches!(self, Sums::Series(backfill) if backfill.leaves(time))
+    }
+
+    /// Rows that follow are of this packet's step.
+    pub(super) fn enter_step(&mut self, time: Timestamp) {
+        if let Sums::Series(backfill) = self {
+            backfill.enter(time);
+        }
+    }
+}
 
 /// An open destination, so that what cannot be written is known before the work begins.
 pub(super) struct Destination {
@@ -35,7 +92,11 @@ impl Destination {
         let terminal = file.is_none() && io::stdout().is_terminal();
         Ok(Destination {
             file,
-            format: output.format.unwrap_or(if terminal { Format::Table } else { Format::Csv }),
+            format: match output.format {
+                Some(Form::Report(format)) => format,
+                _ if terminal => Format::Table,
+                _ => Format::Csv,
+            },
             style: Style { width: if terminal { terminal_width() } else { DEFAULT_WIDTH }, ansi: terminal },
         })
     }
@@ -51,16 +112,23 @@ impl Destination {
         Ok(())
     }
 
-    /// Prints the report. A reader that has gone away is no error.
+    /// Prints it all; `since` and `until` bounded it. A reader that has gone away is no error.
     pub(super) fn print(
         mut self,
-        builder: Builder,
+        sums: Sums,
         output: &Output,
+        (since, until): (Option<Timestamp>, Option<Timestamp>),
         summary: &serde_json::Value,
     ) -> anyhow::Result<()> {
-        let report = builder.finish(output.sort, output.top);
+        let content = match sums {
+            Sums::Report(builder) => Content::Report(builder.finish(output.sort, output.top)),
+            Sums::Series(backfill) => Content::Series(Box::new(backfill.finish(since, until)?)),
+        };
         let print = |out: &mut dyn Write| {
-            report::write(out, &report, self.format, summary, self.style)?;
+            match content {
+                Content::Report(report) => report::write(out, &report, self.format, summary, self.style)?,
+                Content::Series(ready) => ready.write(out)?,
+            }
             out.flush()
         };
         let (printed, name) = match &mut self.file {

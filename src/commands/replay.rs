@@ -10,12 +10,12 @@ use anyhow::ensure;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::import::{Database, Input};
-use super::output::Destination;
+use super::output::{Destination, Sums};
 use super::{Status, place, say, summary};
 use crate::capture::{Filter, History, Problem, Source};
 use crate::cli;
 use crate::meter::Meter;
-use crate::report::{Builder, thousands};
+use crate::report::thousands;
 use crate::store;
 
 /// Rows of the matrix that are gathered before they are summed up: bounds memory, whatever the times are. The fewer, the
@@ -32,6 +32,7 @@ pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
     ensure!(args.files.iter().filter(|file| *file == "-").count() < 2, "standard input can be read only once");
     place::allow_many_files();
     let sources: Vec<Source> = args.files.iter().map(|file| Source::from_argument(file)).collect();
+    let mut totals = Sums::new(output)?;
     let destination = Destination::open(output)?;
     let mut database = args.db.as_deref().map(Database::open).transpose()?;
     let companions = args.db.as_deref().map(store::companions).unwrap_or_default();
@@ -51,7 +52,6 @@ pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
 
     let mut filter = args.counting.filter.clone().map(Filter::new);
     let mut meter = Meter::new(args.counting.settings(0));
-    let mut totals = Builder::new(output.by);
     let mut progress = Progress::new(&history, output.quiet);
     let imports = database.is_some();
     let max_rows = if imports { MAX_ROWS_TO_STORE } else { MAX_ROWS };
@@ -68,6 +68,12 @@ pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
             if since.is_some_and(|since| frame.time < since) || until.is_some_and(|until| frame.time >= until) {
                 return ControlFlow::Continue(());
             }
+        }
+        if totals.leaves_step(frame.time) {
+            if let Err(error) = take(&mut meter, &mut totals, database.as_mut()) {
+                return ControlFlow::Break(error);
+            }
+            totals.enter_step(frame.time);
         }
         if imports {
             inputs[source].record(meter.frame(frame), frame.time);
@@ -96,7 +102,7 @@ pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
         database.commit(&inputs)?;
     }
     complain(&history, &unread);
-    match destination.print(totals, output, &summary::json(&stats, &diagnosis)) {
+    match destination.print(totals, output, (since, until), &summary::json(&stats, &diagnosis)) {
         Err(error) if imports => {
             say(&format!("ztmon: {error:#}; the import is done all the same, and report shows it"));
             return Ok(Status::Partly);
@@ -122,9 +128,9 @@ fn complain(history: &History, unread: &[String]) {
 }
 
 /// Moves what was counted into the report, and into the database if there is one.
-fn take(meter: &mut Meter, totals: &mut Builder, database: Option<&mut Database>) -> anyhow::Result<()> {
+fn take(meter: &mut Meter, totals: &mut Sums, database: Option<&mut Database>) -> anyhow::Result<()> {
     meter.show(|directory, rows| {
-        totals.add_delta(directory, rows);
+        totals.add_delta(directory, rows)?;
         database.map_or(Ok(()), |database| database.add(directory, rows))
     })
 }

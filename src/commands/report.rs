@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use anyhow::bail;
 use serde_json::json;
 
-use super::output::Destination;
+use super::output::{Destination, Sums};
 use super::{Status, place};
 use crate::cli::{self, Origins};
-use crate::report::{Builder, thousands};
+use crate::report::thousands;
 use crate::store::{self, Reader};
 use crate::time::Timestamp;
 use crate::traffic::{Counts, End, Origin, Seen};
@@ -29,11 +29,11 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     let [wal, shm] = store::companions(&database.path);
     destination.must_not_be([database.path.as_path(), &wal, &shm])?;
 
-    let mut builder = Builder::new(output.by);
+    let mut sums = Sums::new(output)?;
     let mut total = Counts::default();
     let mut seen: Option<Seen> = None;
-    reader.rows(origin, range, |network, _, row| {
-        builder.add(network, &row);
+    reader.rows(origin, range, |network, bucket, row| {
+        sums.add(network, bucket, &row)?;
         // A packet beyond the limit of pairs made a row for either end.
         if row.src.end != End::Beyond {
             total.add(row.counts);
@@ -52,7 +52,7 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
         "first_seen": first,
         "last_seen": last,
     });
-    destination.print(builder, output, &summary)?;
+    destination.print(sums, output, (since, until), &summary)?;
     if !output.quiet {
         let line = match (first, last) {
             (Some(first), Some(last)) => {

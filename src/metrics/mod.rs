@@ -5,6 +5,7 @@
 
 mod clients;
 mod lines;
+pub mod openmetrics;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -128,7 +129,7 @@ impl Board {
         let lines: Vec<Lines> = lines.collect();
         let heads = COUNTERS.map(|(name, what, role, _)| {
             let name = format!("zerotier_host_{name}_total");
-            let help = format!("# HELP {name} {what} whose {role} is the client at addr.\n# TYPE {name} counter\n");
+            let help = format!("# HELP {name} {}\n# TYPE {name} counter\n", about_client(what, role));
             (help, format!("{name}{{addr=\""))
         });
         // At once: a page that grows is copied again and again.
@@ -143,11 +144,7 @@ impl Board {
     fn other_ends(&self, page: &mut String) -> std::fmt::Result {
         for (name, what, role, value) in COUNTERS {
             let name = format!("zerotier_other_end_{name}_total");
-            writeln!(
-                page,
-                "# HELP {name} {what} whose {role} is no client: external, a group (multicast), or other, beyond the \
-                 limits of addresses.\n# TYPE {name} counter"
-            )?;
+            writeln!(page, "# HELP {name} {}\n# TYPE {name} counter", about_other_end(what, role))?;
             for network in self.loaded() {
                 let label = self.network_label(network);
                 for end in OTHER_ENDS {
@@ -283,6 +280,16 @@ impl Board {
         let network = (self.networks.len() > 1).then_some(network.name.as_str());
         labels.iter().copied().chain(network).collect()
     }
+}
+
+fn about_client(what: &str, role: &str) -> String {
+    format!("{what} whose {role} is the client at addr.")
+}
+
+fn about_other_end(what: &str, role: &str) -> String {
+    format!(
+        "{what} whose {role} is no client: external, a group (multicast), or other, beyond the limits of addresses."
+    )
 }
 
 /// A label's value, with what the text format wants escaped.
