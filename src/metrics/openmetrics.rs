@@ -1,8 +1,8 @@
 //! The counters of `/metrics` over time, for a past that nobody scraped: OpenMetrics as
 //! `promtool tsdb create-blocks-from openmetrics` takes it.
 //!
-//! A sample says what was counted before it. All series have one from the first step of the history to its last, so that
-//! the difference of any two moments is what was counted between them. While a counter stands still its value is only
+//! A sample says what was counted before it. All series have some from the start of the history to its end, so that the
+//! difference of any two moments is what was counted between them. While a counter stands still its value is only
 //! repeated as often as Prometheus asks, for which a sample is good for five minutes; where it rises there is one at
 //! either end of the step.
 
@@ -58,16 +58,11 @@ impl History {
         self.cover(bucket.start, bucket.end());
         let network = self.network(network);
         let counts = row.counts;
+        let [src, dst] = [row.src.end, row.dst.end].map(|end| (self.owner(network, end), end.is_addr()));
         // As in `COUNTERS`.
-        let moved = [
-            (row.dst.end, counts.bytes),
-            (row.src.end, counts.bytes),
-            (row.dst.end, counts.packets),
-            (row.src.end, counts.packets),
-        ];
-        let increments = moved.map(|(end, amount)| (self.owner(network, end), !end.is_addr(), amount));
-        let increments = increments.into_iter().enumerate().filter_map(move |(family, (owner, other, amount))| {
-            let family = if other { family + COUNTERS.len() } else { family } as u32;
+        let moved = [(dst, counts.bytes), (src, counts.bytes), (dst, counts.packets), (src, counts.packets)];
+        let increments = moved.into_iter().enumerate().filter_map(move |(family, ((owner, is_client), amount))| {
+            let family = if is_client { family } else { family + COUNTERS.len() } as u32;
             Some(Increment { series: Series { family, owner: owner? }, end: bucket.end(), amount })
         });
         increments.filter(|increment| increment.amount > 0)
@@ -158,7 +153,8 @@ impl History {
         writer.out.write_all(b"# EOF\n")
     }
 
-    /// The times of the first and the last sample of each span.
+    /// The times of the first and the last sample of each span. The first is a step early: a period may begin where the
+    /// span does, and VictoriaMetrics finds no series at midnight (UTC) that is there only from midnight on.
     fn steps(&self, step: i64) -> Vec<(i64, i64)> {
         let mut spans = self.spans.clone();
         spans.sort_unstable();
@@ -170,7 +166,7 @@ impl History {
             }
             near
         });
-        spans.iter().map(|(start, end)| (start.div_euclid(step) * step, up_to(*end, step))).collect()
+        spans.iter().map(|(start, end)| ((start.div_euclid(step) - 1) * step, up_to(*end, step))).collect()
     }
 }
 
@@ -291,15 +287,18 @@ mod tests {
         ] {
             want += &format!("# HELP zerotier_host_{name} {what} whose {role} is the client at addr.\n");
             want += &format!("# TYPE zerotier_host_{name} counter\n");
-            for (value, time) in [(0, 15), (sum, 30)] {
+            for (value, time) in [(0, 0), (0, 15), (sum, 30)].into_iter().filter(|(_, time)| sum > 0 || *time != 15) {
                 want += &format!("zerotier_host_{name}_total{{addr=\"10.0.0.1\",job=\"a\\\"b\"}} {value} {time}\n");
             }
         }
         let (clients, others) = text.split_at(text.find("# HELP zerotier_other").unwrap());
         assert_eq!(clients, want);
-        assert_eq!(others.lines().filter(|line| line.starts_with("zerotier_other_end_")).count(), 4 * 3 * 2);
+        assert_eq!(
+            others.lines().filter(|line| line.starts_with("zerotier_other_end_")).count(),
+            2 * (3 + 2 + 2) + 2 * (2 + 2 + 2)
+        );
         let external = r#"zerotier_other_end_received_bytes_total{end="external",job="a\"b""#;
-        assert_eq!(samples(others, external), [(0, 15), (100, 30)]);
+        assert_eq!(samples(others, external), [(0, 0), (0, 15), (100, 30)]);
         assert!(others.ends_with("} 0 30\n# EOF\n"), "{others}");
     }
 
@@ -313,14 +312,14 @@ mod tests {
     fn a_value_is_repeated_in_time_and_a_rise_has_two_ends() {
         let packet = |bytes, end| Moved("", "10.0.0.1", "10.0.0.2", bytes, end);
         let text = written(15, &[packet(1, 15), packet(2, 30), packet(3, 600)], &[], (Some(-7), Some(1000)));
-        let want = [(0, -15), (0, 0), (1, 15), (3, 30), (3, 270), (3, 510), (3, 585), (6, 600), (6, 840), (6, 1005)];
+        let want = [(0, -30), (0, 0), (1, 15), (3, 30), (3, 270), (3, 510), (3, 585), (6, 600), (6, 840), (6, 1005)];
         assert_eq!(samples(&text, SENT), want);
         // Whoever sent nothing is there all the same.
         let received = text.replace("host_received", "host_sent").replace("10.0.0.2", "10.0.0.9");
-        assert_eq!(samples(&received, SENT)[..6], [(0, -15), (0, 225), (0, 465), (0, 705), (0, 945), (0, 1005)]);
+        assert_eq!(samples(&received, SENT)[..6], [(0, -30), (0, 210), (0, 450), (0, 690), (0, 930), (0, 1005)]);
         // In longer steps at each of them.
         let text = written(300, &[packet(1, 15), packet(2, 30), packet(3, 1200)], &[], (None, None));
-        assert_eq!(samples(&text, SENT), [(0, 0), (3, 300), (3, 600), (3, 900), (6, 1200)]);
+        assert_eq!(samples(&text, SENT), [(0, -300), (0, 0), (3, 300), (3, 600), (3, 900), (6, 1200)]);
     }
 
     #[test]
@@ -330,17 +329,20 @@ mod tests {
         // In no order: what came last lies between the others.
         let moved = [packet(1, 15), packet(2, now), packet(4, now - year), packet(8, now - 2 * year)];
         let found = samples(&written(15, &moved, &[], (Some(-2 * year), Some(now + 2 * year))), SENT);
-        assert_eq!(found[..3], [(0, 0), (1, 15), (1, now - 2 * year - 15)]);
-        assert_eq!((found[3], found[found.len() - 1]), ((9, now - 2 * year), (15, now)));
-        assert!(found[2..].windows(2).all(|pair| pair[1].1 - pair[0].1 <= 240), "the rest is of one piece");
+        assert_eq!(found[..4], [(0, -15), (0, 0), (1, 15), (1, now - 2 * year - 30)]);
+        assert_eq!((found[5], found[found.len() - 1]), ((9, now - 2 * year), (15, now)));
+        assert!(found[3..].windows(2).all(|pair| pair[1].1 - pair[0].1 <= 240), "the rest is of one piece");
     }
 
     #[test]
     fn several_networks_are_told_apart() {
         let packet = |network, bytes, end| Moved(network, "10.0.0.1", "10.0.0.2", bytes, end);
         let text = written(15, &[packet("", 1, 15), packet("zt\"0", 2, 30)], &[], (None, None));
-        assert_eq!(samples(&text, &format!(r#"{SENT},network="""#)), [(0, 0), (1, 15), (1, 30)]);
-        assert_eq!(samples(&text, &format!(r#"{SENT},network="zt\"0""#)), [(0, 0), (0, 15), (2, 30)]);
-        assert_eq!(text.matches("zerotier_other_end_sent_bytes_total{end=\"multicast\",network=\"\"} 0 0").count(), 1);
+        assert_eq!(samples(&text, &format!(r#"{SENT},network="""#)), [(0, -15), (0, 0), (1, 15), (1, 30)]);
+        assert_eq!(samples(&text, &format!(r#"{SENT},network="zt\"0""#)), [(0, -15), (0, 15), (2, 30)]);
+        assert_eq!(
+            text.matches("zerotier_other_end_sent_bytes_total{end=\"multicast\",network=\"\"} 0 -15").count(),
+            1
+        );
     }
 }

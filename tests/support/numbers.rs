@@ -233,3 +233,57 @@ fn sample(line: &str) -> Sample {
     });
     Sample { name: name.to_owned(), labels: labels.collect(), value: value.to_owned() }
 }
+
+/// One series of a history in OpenMetrics.
+#[derive(Clone, Debug)]
+pub struct Series {
+    pub name: String,
+    /// As they are printed.
+    pub labels: BTreeMap<String, String>,
+    /// Seconds and values.
+    pub samples: Vec<(i64, u64)>,
+}
+
+impl Series {
+    /// By how much it rises at which times.
+    pub fn increments(&self) -> BTreeMap<i64, u64> {
+        let rises = self.samples.windows(2).map(|two| (two[1].0, two[1].1 - two[0].1));
+        rises.filter(|(_, amount)| *amount > 0).collect()
+    }
+}
+
+/// Reads what `--format openmetrics` wrote. Panics if it is not as OpenMetrics wants it: every family described once and
+/// in one piece, every series in one piece and ascending in time, counters that never fall, and the end marked.
+pub fn history(text: &str) -> Vec<Series> {
+    let lines = text.strip_suffix("# EOF\n").expect("the end is marked").lines();
+    let (mut found, mut families): (Vec<Series>, Vec<&str>) = (Vec::new(), Vec::new());
+    let mut helped = "";
+    for line in lines {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            helped = help.split_once(' ').expect("a text").0;
+            continue;
+        }
+        if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let family = kind.strip_suffix(" counter").expect("a counter");
+            assert!(family == helped && !families.contains(&family), "{line}");
+            families.push(family);
+            continue;
+        }
+        let (with_value, time) = line.rsplit_once(' ').unwrap();
+        let Sample { name, labels, value } = sample(with_value);
+        let (time, value): (i64, u64) = (time.parse().unwrap(), value.parse().unwrap());
+        assert_eq!(name.strip_suffix("_total"), families.last().copied(), "{line}");
+        match found.last_mut().filter(|series| (&series.name, &series.labels) == (&name, &labels)) {
+            Some(series) => {
+                let last = series.samples[series.samples.len() - 1];
+                assert!(last.0 < time && last.1 <= value, "{line} after {last:?}");
+                series.samples.push((time, value));
+            }
+            None => {
+                assert!(!found.iter().any(|series| (&series.name, &series.labels) == (&name, &labels)), "{line}");
+                found.push(Series { name, labels, samples: vec![(time, value)] });
+            }
+        }
+    }
+    found
+}
