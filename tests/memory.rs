@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use support::numbers::{Total, Totals, report};
 use support::serve::Setup;
-use support::{KillOnDrop, skip, ztmon};
+use support::{KillOnDrop, run, skip, ztmon};
 use tempfile::{TempDir, tempdir};
 
 /// Longer than a flood takes, ten million frames included.
@@ -81,6 +81,17 @@ impl Flood {
     }
 }
 
+/// A long history: a packet each second among a hundred clients, in which every tenth comes from the time before.
+fn long_history(path: &Path, packets: u64) {
+    let mut file = BufWriter::new(File::create(path).unwrap());
+    file.write_all(&[0xa1b2_c3d4, 2 | 4 << 16, 0, 0, 262_144, 1].map(u32::to_le_bytes).concat()).unwrap();
+    for number in 0..packets {
+        let seconds = if number % 10 == 9 { number / 2 } else { number };
+        file.write_all(&frame(seconds * 1_000_000, number % 100, 100, 60, number as u16)).unwrap();
+    }
+    file.flush().unwrap();
+}
+
 /// A packet in a capture, so many microseconds after the first. Each address has a MAC of its own.
 fn frame(micros: u64, src: u64, dst: u64, len: u16, id: u16) -> Vec<u8> {
     let (seconds, micros) = (1_700_000_000 + micros / 1_000_000, micros % 1_000_000);
@@ -114,18 +125,25 @@ fn can_be_measured() -> bool {
     can
 }
 
-/// Replays the file; gives the output and the peak of memory. It is taken while the output is printed, which is the
-/// last thing that happens, and waits for its reader: the lines are more than a pipe holds.
+/// Replays the file; gives the output and the peak of memory.
 fn replay(file: &Path, flags: &[&str]) -> (Vec<String>, u64) {
+    let mut lines = Vec::new();
+    let peak = replay_line_by_line(file, flags, |line| lines.push(line));
+    (lines, peak)
+}
+
+/// Replays the file and gives the peak of memory. It is taken while the output is printed, which is the last thing that
+/// happens, and waits for its reader: the lines are more than a pipe holds.
+fn replay_line_by_line(file: &Path, flags: &[&str], mut each: impl FnMut(String)) -> u64 {
     let mut command = ztmon();
     command.args(["replay", "--quiet"]).args(flags).arg(file).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = KillOnDrop(command.spawn().unwrap());
     let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let header = lines.next().expect("an output");
+    each(lines.next().expect("an output"));
     let peak = peak(child.0.id()).unwrap();
-    let lines = std::iter::once(header).chain(lines).collect();
+    lines.for_each(each);
     assert!(child.0.wait().unwrap().success());
-    (lines, peak)
+    peak
 }
 
 /// The worst for a replay: both limits are reached, and a line is printed for every pair.
@@ -158,6 +176,43 @@ fn replay_into_a_database() {
     report(&db, "import").assert_same(&totals);
     eprintln!("peak memory: {peak} MiB");
     assert!(peak < if flood.full { MOST } else { MOST * 2 / 3 }, "{peak} MiB");
+}
+
+/// Four increments of a counter for each packet: more than are held in memory.
+#[test]
+fn replay_as_openmetrics() {
+    if !can_be_measured() {
+        return;
+    }
+    let dir = tempdir().unwrap();
+    let file = dir.path().join("long.pcap");
+    let packets = 300_000;
+    long_history(&file, packets);
+    let flags = ["--tee", "none", "--format", "openmetrics", "--step", "1s"];
+    let (mut sums, mut last) = ([0; 2], (String::new(), 0, 0));
+    let peak = replay_line_by_line(&file, &flags, |line| {
+        let mut words = line.rsplitn(3, ' ');
+        let (time, value, series) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap_or(""));
+        let (Ok(time), Ok(value)) = (time.parse::<u64>(), value.parse::<u64>()) else { return };
+        if series == last.0 {
+            assert!(last.1 < time && last.2 <= value, "{line}");
+            let column = ["zerotier_host_sent_bytes", "zerotier_host_received_bytes"];
+            if let Some(at) = column.iter().position(|name| series.starts_with(name)) {
+                sums[at] += value - last.2;
+            }
+            (last.1, last.2) = (time, value);
+        } else {
+            assert_eq!(value, 0, "{line}");
+            last = (series.to_owned(), time, value);
+        }
+    });
+    assert_eq!(sums, [packets * 60; 2]);
+    eprintln!("peak memory: {peak} MiB");
+    assert!(peak < MOST / 2, "{peak} MiB");
+
+    let mut command = ztmon();
+    let ended = run(command.env("TMPDIR", dir.path().join("nowhere")).arg("replay").args(flags).arg(&file));
+    assert!(ended.refusal().starts_with("ztmon: cannot sort in a temporary file in $TMPDIR or /tmp: "), "{ended:?}");
 }
 
 #[test]

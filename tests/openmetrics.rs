@@ -5,6 +5,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
 use support::numbers::{Total, history};
@@ -153,6 +154,30 @@ fn labels_are_added_to_all_series_and_escaped() {
             series.labels["job"] == r#"a \"b\" \\"# && series.labels["network"] == "8056c2e21c000001"
         })
     );
+}
+
+#[test]
+fn series_reach_from_since_to_until_but_never_beyond_now() {
+    let dir = tempdir().unwrap();
+    let file = dir.path().join("recent.pcap");
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+    let (packet, before) = (now() - 3600, now());
+    let mut capture = Capture::default();
+    let data = Packet { src: ENDS[0], dst: ENDS[1], len: 100, number: 1 };
+    capture.add_teed(packet as u64 * SECOND, &data);
+    capture.write(&file);
+    let range = |flags: &[&str]| {
+        let found = history(&replayed(&file, flags));
+        let samples = &found[0].samples;
+        (samples[0].0, samples[samples.len() - 1].0)
+    };
+    let step = packet - packet % 15;
+    assert_eq!(range(&[]), (step - 15, step + 15));
+    let rfc3339 = |time: i64| chrono::DateTime::from_timestamp(time, 0).unwrap().to_rfc3339();
+    let (since, until) = (rfc3339(step - 900), rfc3339(step + 899));
+    assert_eq!(range(&["--since", &since, "--until", &until]), (step - 915, step + 900));
+    let (_, end) = range(&["--until", &rfc3339(before + 86_400)]);
+    assert!(before <= end && end < now() + 15, "{before} {end}");
 }
 
 #[test]
