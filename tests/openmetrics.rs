@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
-use support::numbers::{Total, history};
+use support::numbers::{Metrics, Total, history, replay};
 use support::pcap::{Capture, Frame, Packet, SECOND};
 use support::serve::Setup;
 use support::{OBSERVER, real, run, ztmon};
@@ -143,6 +143,30 @@ fn the_series_are_those_of_metrics() {
     let text = replayed(&real("tee-both.pcap"), &flags);
     let written = history(&text).into_iter().map(|it| ((it.name, it.labels), it.samples[it.samples.len() - 1].1));
     assert_eq!(written.collect::<BTreeMap<_, _>>(), scraped);
+}
+
+#[test]
+fn the_last_values_are_the_report_whatever_counts() {
+    let mut flags = vec![
+        &["--both-ends"][..],
+        &["--tee", "one"],
+        &["--max-addresses", "3"],
+        &["--max-pairs", "2"],
+        &["--since", "2026-11-22T11:19:51.5Z", "--until", "2026-11-22T11:20:10Z"],
+    ];
+    if cfg!(feature = "live") {
+        flags.push(&["--filter", "udp or host 10.147.20.13"]);
+    }
+    for (flags, step) in flags.into_iter().zip(["1s", "2s", "7s", "15s", "1m", "1d"]) {
+        let last: String = history(&replayed(&real("tee-both.pcap"), &[flags, &["--step", step]].concat()))
+            .into_iter()
+            .map(|series| {
+                let labels: Vec<_> = series.labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+                format!("{}{{{}}} {}\n", series.name, labels.join(","), series.samples[series.samples.len() - 1].1)
+            })
+            .collect();
+        Metrics::parse(&last).totals().assert_same(&replay(&real("tee-both.pcap"), flags));
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::traffic::{End, Row};
 /// A series, in the order in which they are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Series {
-    /// Which of [`COUNTERS`], and after all of them again for other ends.
+    /// Which of the `COUNTERS`, and after all of them again for other ends.
     pub family: u32,
     /// Whose.
     pub owner: u32,
