@@ -26,7 +26,7 @@
 //!
 //! # Reading order
 //!
-//! The nouns first, which know only each other: [`time`], [`frame`], [`packet`], [`traffic`], [`zone`]. Then the core: [`parse`],
+//! The nouns first, which know only each other: [`time`], [`frame`], [`packet`], [`traffic`], [`zone`], [`period`]. Then the core: [`parse`],
 //! [`meter`], [`report`], [`zerotier`]. Then the edges, which know those and never each other: [`capture`], [`store`],
 //! [`web`]. [`metrics`] has every Prometheus name. [`commands`] alone know everything; [`cli`] says what they can do.
 //! [`allocator`] is set up before any of it.
@@ -41,6 +41,7 @@ pub mod meter;
 pub mod metrics;
 pub mod packet;
 pub mod parse;
+pub mod period;
 pub mod report;
 pub mod store;
 pub mod time;

@@ -7,7 +7,7 @@ use crate::time::Timestamp;
 
 /// An IANA time zone. The rules are built in: nothing is read from the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Zone(Tz);
+pub struct Zone(pub(crate) Tz);
 
 impl Zone {
     /// By its IANA name, like `Europe/Berlin` or `UTC`.
@@ -46,7 +46,7 @@ impl Zone {
     }
 
     /// The first instant of a day: not always midnight.
-    fn start_of(self, date: NaiveDate) -> Option<Timestamp> {
+    pub(crate) fn start_of(self, date: NaiveDate) -> Option<Timestamp> {
         let midnight = date.and_hms_opt(0, 0, 0)?;
         (0..=24 * 4)
             .map(|quarters| midnight + TimeDelta::minutes(15 * quarters))
