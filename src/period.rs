@@ -1,8 +1,8 @@
 //! Hours, days, weeks and months as people in a time zone have them.
 
-use chrono::{DateTime, Datelike, Days, Months, NaiveDate, Offset, Weekday};
-use chrono_tz::Tz;
+use chrono::{Datelike, Days, Months, NaiveDate, Offset, Weekday};
 
+use crate::time::Timestamp;
 use crate::zone::Zone;
 
 /// How long a period is.
@@ -33,19 +33,19 @@ pub struct Period {
 /// Cuts all time into periods.
 #[derive(Clone, Copy, Debug)]
 pub struct Calendar {
-    zone: Tz,
+    zone: Zone,
     every: Every,
 }
 
 impl Calendar {
     /// Periods of this length in a zone.
     pub fn new(zone: Zone, every: Every) -> Self {
-        Calendar { zone: zone.0, every }
+        Calendar { zone, every }
     }
 
     /// The period of a moment, in seconds since the epoch. None beyond the years that calendars know.
     pub fn period(&self, second: i64) -> Option<Period> {
-        let local = self.local(second)?;
+        let local = self.zone.local(second)?;
         if self.every == Every::Hour {
             return self.hour(second);
         }
@@ -60,17 +60,21 @@ impl Calendar {
         }
     }
 
-    /// The period's start as RFC 3339 has it, with the zone's offset.
+    /// The period's start as RFC 3339 has it, with the zone's offset. In UTC where that cannot be written: an offset of
+    /// other than whole minutes, as local mean times had, or a year beyond four digits.
     pub fn label(&self, start: i64) -> String {
-        self.local(start).map_or_else(String::new, |local| local.format("%Y-%m-%dT%H:%M:%S%:z").to_string())
-    }
-
-    fn local(&self, second: i64) -> Option<DateTime<Tz>> {
-        Some(DateTime::from_timestamp(second, 0)?.with_timezone(&self.zone))
+        let local = self
+            .zone
+            .local(start)
+            .filter(|local| local.offset().fix().local_minus_utc() % 60 == 0 && (0..=9999).contains(&local.year()));
+        local.map_or_else(
+            || Timestamp::new(start, 0).to_string(),
+            |local| local.format("%Y-%m-%dT%H:%M:%S%:z").to_string(),
+        )
     }
 
     fn offset(&self, second: i64) -> Option<i64> {
-        Some(self.local(second)?.offset().fix().local_minus_utc().into())
+        Some(self.zone.local(second)?.offset().fix().local_minus_utc().into())
     }
 
     /// An hour is cut short where the clocks change within it.
@@ -120,7 +124,7 @@ impl Calendar {
 
     /// The first second of a date, or of the first one after it that there is in the zone.
     fn start(&self, date: NaiveDate) -> Option<i64> {
-        date.iter_days().take(3).find_map(|date| Zone(self.zone).start_of(date)).map(|time| time.clamped().0)
+        date.iter_days().take(3).find_map(|date| self.zone.start_of(date)).map(|time| time.clamped().0)
     }
 }
 
@@ -131,6 +135,9 @@ fn clipped(date: NaiveDate, day: u32) -> Option<NaiveDate> {
 
 #[cfg(test)]
 mod tests {
+    use chrono_tz::TZ_VARIANTS;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn calendar(zone: &str, every: Every) -> Calendar {
@@ -209,6 +216,31 @@ mod tests {
             "2026-04-04T14:00:00Z",
             &[("2026-04-05T01:00:00+11:00", 4), ("2026-04-05T01:30:00+10:30", 2), ("2026-04-05T02:00:00+10:30", 4)],
         );
+    }
+
+    #[test]
+    fn labels_are_exact_where_the_offset_is_not_of_minutes() {
+        assert_eq!(calendar("Europe/Berlin", Every::Day).label(-2_524_524_808), "1889-12-31T23:06:32Z");
+        assert_eq!(calendar("America/New_York", Every::Day).label(-62_167_219_200), "0000-01-01T00:00:00Z");
+    }
+
+    proptest! {
+        /// Each second is in one period, which begins where the one before ends, in all zones and at all times.
+        #[test]
+        fn periods_leave_no_gap(
+            zone in 0..TZ_VARIANTS.len(),
+            second in prop_oneof![-5_000_000_000..4_000_000_000_i64, 0..2_145_916_800_i64],
+            every in prop_oneof![
+                Just(Every::Hour), Just(Every::Day), Just(Every::Week), (1..=31_u32).prop_map(|start| Every::Month { start })
+            ],
+        ) {
+            let calendar = calendar(TZ_VARIANTS[zone].name(), every);
+            let period = calendar.period(second).unwrap();
+            prop_assert!(period.start <= second && second < period.end, "{period:?}");
+            prop_assert_eq!(calendar.period(period.start), Some(period));
+            prop_assert_eq!(calendar.period(period.end - 1), Some(period));
+            prop_assert_eq!(calendar.period(period.end).unwrap().start, period.end);
+        }
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! Time zones: dates as people write them become [`Timestamp`]s.
 
-use chrono::{DateTime, LocalResult, NaiveDate, NaiveDateTime, TimeDelta, TimeZone};
-use chrono_tz::Tz;
+use chrono::{DateTime, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, TimeZone};
+use chrono_tz::{GapInfo, Tz};
 
 use crate::time::Timestamp;
 
 /// An IANA time zone. The rules are built in: nothing is read from the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Zone(pub(crate) Tz);
+pub struct Zone(Tz);
 
 impl Zone {
     /// By its IANA name, like `Europe/Berlin` or `UTC`.
@@ -45,14 +45,22 @@ impl Zone {
         }
     }
 
-    /// The first instant of a day: not always midnight.
+    /// The first instant of a day: not always midnight. None if the zone skips the whole day.
     pub(crate) fn start_of(self, date: NaiveDate) -> Option<Timestamp> {
-        let midnight = date.and_hms_opt(0, 0, 0)?;
-        (0..=24 * 4)
-            .map(|quarters| midnight + TimeDelta::minutes(15 * quarters))
-            .find_map(|local| self.0.from_local_datetime(&local).earliest())
-            .filter(|time| time.date_naive() == date)
-            .map(|time| stamp(&time))
+        let midnight = date.and_time(NaiveTime::MIN);
+        let first = self.0.from_local_datetime(&midnight).earliest();
+        let first = first.or_else(|| GapInfo::new(&midnight, &self.0)?.end)?;
+        (first.date_naive() == date).then(|| stamp(&first))
+    }
+
+    /// What the zone's clocks and calendars show at a moment, in seconds since the epoch.
+    pub(crate) fn local(self, second: i64) -> Option<DateTime<Tz>> {
+        Some(DateTime::from_timestamp(second, 0)?.with_timezone(&self.0))
+    }
+
+    /// How far its clocks are ahead of UTC at a moment, in seconds since the epoch: like `+05:45`.
+    pub fn offset(self, second: i64) -> Option<String> {
+        Some(self.local(second)?.format("%:z").to_string())
     }
 }
 
