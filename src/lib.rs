@@ -26,7 +26,8 @@
 //!
 //! # Reading order
 //!
-//! The nouns first, which know only each other: [`time`], [`frame`], [`packet`], [`traffic`], [`zone`], [`period`]. Then the core: [`parse`],
+//! The nouns first, which know only each other: [`time`], [`frame`], [`packet`], [`traffic`], [`zone`], [`period`],
+//! [`when`]. Then the core: [`parse`],
 //! [`meter`], [`report`], [`zerotier`]. Then the edges, which know those and never each other: [`capture`], [`store`],
 //! [`web`]. [`metrics`] has every Prometheus name. [`commands`] alone know everything; [`cli`] says what they can do.
 //! [`allocator`] is set up before any of it.
@@ -47,5 +48,6 @@ pub mod store;
 pub mod time;
 pub mod traffic;
 pub mod web;
+pub mod when;
 pub mod zerotier;
 pub mod zone;

@@ -19,6 +19,8 @@ pub enum Every {
         /// 1 to 31.
         start: u32,
     },
+    /// From the first of January to the next.
+    Year,
 }
 
 /// A stretch of time: from `start` on, before `end`; in seconds since the epoch.
@@ -102,6 +104,7 @@ impl Calendar {
         match self.every {
             Every::Hour | Every::Day => Some(date),
             Every::Week => Some(date.week(Weekday::Mon).first_day()),
+            Every::Year => date.with_ordinal(1),
             Every::Month { start } => {
                 let this = clipped(date, start)?;
                 if this <= date {
@@ -119,6 +122,7 @@ impl Calendar {
             Every::Hour | Every::Day => first.checked_add_days(Days::new(1)),
             Every::Week => first.checked_add_days(Days::new(7)),
             Every::Month { start } => clipped(first.with_day(1)?.checked_add_months(Months::new(1))?, start),
+            Every::Year => first.checked_add_months(Months::new(12)),
         }
     }
 
@@ -231,7 +235,7 @@ mod tests {
             zone in 0..TZ_VARIANTS.len(),
             second in prop_oneof![-5_000_000_000..4_000_000_000_i64, 0..2_145_916_800_i64],
             every in prop_oneof![
-                Just(Every::Hour), Just(Every::Day), Just(Every::Week), (1..=31_u32).prop_map(|start| Every::Month { start })
+                Just(Every::Hour), Just(Every::Day), Just(Every::Week), Just(Every::Year), (1..=31_u32).prop_map(|start| Every::Month { start })
             ],
         ) {
             let calendar = calendar(TZ_VARIANTS[zone].name(), every);

@@ -31,7 +31,8 @@ impl Zone {
         }
         let formats = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"];
         let local = formats.iter().find_map(|format| NaiveDateTime::parse_from_str(text, format).ok()).ok_or(
-            "give a date (2026-03-29), a date and time ('2026-03-29 14:00') or RFC 3339 (2026-03-29T12:00:00Z)",
+            "give a date (2026-03-29), a date and time ('2026-03-29 14:00'), RFC 3339 (2026-03-29T12:00:00Z), \
+             or words like today, 'yesterday 22:00', this-month or 7d",
         )?;
         match self.0.from_local_datetime(&local) {
             LocalResult::Single(time) => Ok(stamp(&time)),
@@ -56,6 +57,11 @@ impl Zone {
     /// What the zone's clocks and calendars show at a moment, in seconds since the epoch.
     pub(crate) fn local(self, second: i64) -> Option<DateTime<Tz>> {
         Some(DateTime::from_timestamp(second, 0)?.with_timezone(&self.0))
+    }
+
+    /// The date at a moment, as [`Zone::instant`] reads it.
+    pub fn date(self, time: Timestamp) -> Option<String> {
+        Some(self.local(time.clamped().0)?.date_naive().to_string())
     }
 
     /// How far its clocks are ahead of UTC at a moment, in seconds since the epoch: like `+05:45`.
