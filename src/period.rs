@@ -1,5 +1,7 @@
 //! Hours, days, weeks and months as people in a time zone have them.
 
+use std::fmt;
+
 use chrono::{Datelike, Days, Months, NaiveDate, Offset, Weekday};
 
 use crate::time::Timestamp;
@@ -21,6 +23,19 @@ pub enum Every {
     },
     /// From the first of January to the next.
     Year,
+}
+
+/// The word for it.
+impl fmt::Display for Every {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Every::Hour => "hour",
+            Every::Day => "day",
+            Every::Week => "week",
+            Every::Month { .. } => "month",
+            Every::Year => "year",
+        })
+    }
 }
 
 /// A stretch of time: from `start` on, before `end`; in seconds since the epoch.
@@ -73,6 +88,12 @@ impl Calendar {
             || Timestamp::new(start, 0).to_string(),
             |local| local.format("%Y-%m-%dT%H:%M:%S%:z").to_string(),
         )
+    }
+
+    /// The same for a person: `2026-03-29 00:00 +01:00`.
+    pub fn heading(&self, start: i64) -> String {
+        let local = self.zone.local(start);
+        local.map_or_else(String::new, |local| local.format("%Y-%m-%d %H:%M %:z").to_string())
     }
 
     fn offset(&self, second: i64) -> Option<i64> {

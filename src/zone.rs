@@ -10,6 +10,9 @@ use crate::time::Timestamp;
 pub struct Zone(Tz);
 
 impl Zone {
+    /// The zone of UTC itself.
+    pub const UTC: Zone = Zone(Tz::UTC);
+
     /// By its IANA name, like `Europe/Berlin` or `UTC`.
     pub fn named(name: &str) -> Result<Self, String> {
         name.parse().map(Zone).map_err(|_| format!("'{name}' is no time zone; give an IANA name like Europe/Berlin"))

@@ -234,15 +234,16 @@ impl Sums {
             assert_eq!((row.bucket.start % 300, row.bucket.seconds), (0, BUCKET_SECONDS));
             assert_eq!([row.seen.first.bucket(), row.seen.last.bucket()], [row.bucket; 2]);
             assert!(row.seen.first <= row.seen.last && row.counts != Counts::default());
-            let row = self.directory.row(row);
+            let (bucket, row) = (row.bucket, self.directory.row(row));
             if row.src.end != End::Beyond {
                 self.sent.add(row.counts);
             }
             if row.dst.end != End::Beyond {
                 self.received.add(row.counts);
             }
-            self.by_address.add("", &row);
-            self.by_pair.add("", &row);
+            for builder in [&mut self.by_address, &mut self.by_pair] {
+                assert!(builder.add("", bucket, &row).is_ok());
+            }
         }
     }
 

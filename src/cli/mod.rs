@@ -1,5 +1,6 @@
 //! Flags and help: strings become values here. Nothing acts.
 
+mod output;
 mod series;
 mod values;
 
@@ -10,12 +11,13 @@ use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::meter::{Cidr, Limits, Scope, Settings, Tee};
 use crate::packet::Mac;
-use crate::report::{By, Sort};
 use crate::time::Span;
 use crate::traffic::Origin;
 use crate::zerotier::{NodeId, rules};
+use values::{buffer, bytes, idle, limit, origin, rules_format, sides, speed, tee, window};
+
+pub use output::{Ends, Output, Periods};
 pub use series::{Form, Series};
-use values::{buffer, by, bytes, format, idle, limit, origin, rules_format, sides, sort, speed, tee, window};
 
 /// Counts what every client of a ZeroTier network sends and receives, from one observer's tee'd packets.
 #[derive(Debug, Parser)]
@@ -104,42 +106,6 @@ impl Counting {
     }
 }
 
-/// What is printed and how.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Output")]
-pub struct Output {
-    /// Only from this time on: a date, a date and time, or RFC 3339
-    #[arg(long, value_name = "TIME")]
-    pub since: Option<String>,
-    /// Only before this time
-    #[arg(long, value_name = "TIME")]
-    pub until: Option<String>,
-    /// Time zone in which dates are read (IANA name) [default: the system's]
-    #[arg(long, value_name = "ZONE")]
-    pub tz: Option<String>,
-    /// A row per address, or per source and destination
-    #[arg(long, value_name = "WHAT", default_value = "address", value_parser = by())]
-    pub by: By,
-    /// What decides the order
-    #[arg(long, value_name = "KEY", default_value = "total", value_parser = sort())]
-    pub sort: Sort,
-    /// Only the first N addresses or pairs; the others are summed in a last row 'rest'
-    #[arg(long, value_name = "N")]
-    pub top: Option<usize>,
-    /// How to print [default: table on a terminal, csv otherwise]
-    #[arg(long, value_name = "FORMAT", value_parser = format())]
-    pub format: Option<Form>,
-    /// Print to this file instead of standard output
-    #[arg(long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-    /// No progress, summary or warnings; errors still show
-    #[arg(long)]
-    pub quiet: bool,
-    /// What goes with `--format openmetrics`.
-    #[command(flatten)]
-    pub series: Series,
-}
-
 /// `ztmon serve`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -208,6 +174,8 @@ pub struct Replay {
 #[command(after_help = "Examples:
   ztmon report                                            all that was captured and imported
   ztmon report --origin live --since 2026-11-01 --tz UTC  captured live, from a date on
+  ztmon report --every day --since this-month            day by day, quiet clients included
+  ztmon report --every month --month-start 14 --tz Asia/Shanghai
   ztmon report --by pair --format csv > pairs.csv
 
 Exit status: 0 all well; 2 nothing could be done.")]
@@ -289,7 +257,7 @@ pub struct Forget {
     /// Only addresses in this range; repeatable
     #[arg(long, value_name = "CIDR", group = "which")]
     pub addr: Vec<Cidr>,
-    /// Only clients whose last packet came before this time
+    /// Only clients whose last packet came before this time: a date, or any that report's --since takes
     #[arg(long, value_name = "TIME", group = "which")]
     pub last_seen_before: Option<String>,
     /// Only clients that moved less in all, sent and received: 500, 10kB, 5MB, 1GB
@@ -337,6 +305,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Usage
 fn checked(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
     let matches = Cli::command().try_get_matches_from(arguments)?;
     series::check(&matches)?;
+    output::check(&matches)?;
     Cli::from_arg_matches(&matches)
 }
 

@@ -30,7 +30,7 @@ pub struct Series {
 }
 
 /// What series have no use for, and what nothing else has.
-const OF_REPORTS: [&str; 3] = ["by", "sort", "top"];
+const OF_REPORTS: [&str; 6] = ["every", "month_start", "by", "addr", "sort", "top"];
 const OF_SERIES: [&str; 2] = ["step", "label"];
 
 /// That no flag was given that the format does not know.
@@ -43,6 +43,7 @@ pub(super) fn check(matches: &ArgMatches) -> Result<(), clap::Error> {
     match others.iter().find(given) {
         None => Ok(()),
         Some(flag) => {
+            let flag = flag.replace('_', "-");
             let text = format!("--{flag} {relation} --format openmetrics");
             Err(Cli::command().error(ErrorKind::ArgumentConflict, text))
         }

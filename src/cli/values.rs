@@ -2,11 +2,12 @@
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use super::{Form, Origins, Speed};
+use super::{Ends, Form, Origins, Periods, Speed};
 use crate::meter::Tee;
+use crate::period::Every;
 use crate::report::{By, Format, Sort};
 use crate::time::{SECOND, Span};
-use crate::traffic::Origin;
+use crate::traffic::{End, Origin};
 use crate::zerotier::rules;
 
 fn one_of<T: Copy + Send + Sync + 'static>(values: &'static [(&'static str, T)]) -> impl TypedValueParser<Value = T> {
@@ -25,6 +26,28 @@ pub(super) fn tee() -> impl TypedValueParser<Value = Tee> {
 
 pub(super) fn by() -> impl TypedValueParser<Value = By> {
     one_of(&[("address", By::Address), ("pair", By::Pair)])
+}
+
+pub(super) fn every() -> impl TypedValueParser<Value = Periods> {
+    one_of(&[
+        ("hour", Periods::Every(Every::Hour)),
+        ("day", Periods::Every(Every::Day)),
+        ("week", Periods::Every(Every::Week)),
+        ("month", Periods::Every(Every::Month { start: 1 })),
+        ("total", Periods::Total),
+    ])
+}
+
+pub(super) fn ends(text: &str) -> Result<Ends, String> {
+    match text {
+        "external" => Ok(Ends::Pseudo(End::External)),
+        "multicast" => Ok(Ends::Pseudo(End::Multicast)),
+        "other" => Ok(Ends::Pseudo(End::Other)),
+        range => range.parse().map(Ends::Range).map_err(|error: String| match error.strip_prefix("give ") {
+            Some(_) => "give an address or range like 10.147.20.0/24, or external, multicast or other".to_owned(),
+            None => error,
+        }),
+    }
 }
 
 pub(super) fn sort() -> impl TypedValueParser<Value = Sort> {

@@ -10,6 +10,7 @@ use crate::cli::{Db, Forget};
 use crate::meter::Scope;
 use crate::report::thousands;
 use crate::store::{self, Forgotten, Reader, Repaired, Writer};
+use crate::when::When;
 
 pub(super) fn run(args: Db) -> anyhow::Result<Status> {
     match args {
@@ -51,8 +52,8 @@ fn repair(db: Option<&Path>, output: Option<PathBuf>) -> anyhow::Result<Status> 
 }
 
 fn forget(args: &Forget) -> anyhow::Result<Status> {
-    let (last_seen_before, _) =
-        place::bounds(args.last_seen_before.as_deref(), None, args.tz.as_deref()).context("--last-seen-before")?;
+    let clock = place::Clock::new(args.tz.as_deref(), 1)?;
+    let last_seen_before = clock.time("--last-seen-before", args.last_seen_before.as_deref())?.map(When::time);
     let ranges = Some(Scope::new(args.addr.clone())).filter(|_| !args.addr.is_empty());
     let database = place::database(args.db.as_deref());
     database.must_exist()?;

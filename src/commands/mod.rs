@@ -5,6 +5,7 @@ mod db;
 mod import;
 mod output;
 mod place;
+mod query;
 mod replay;
 mod report;
 mod rules;

@@ -10,9 +10,9 @@ use anyhow::{Context, ensure};
 
 use super::backfill::{Backfill, Ready};
 use crate::cli::{Form, Output};
-use crate::report::{self, Builder, Format, Report, Style};
+use crate::report::{self, Builder, Format, Query, Report, Style};
 use crate::time::{Bucket, Timestamp};
-use crate::traffic::{DeltaRow, Directory, Row};
+use crate::traffic::{DeltaRow, Directory, End, Row};
 
 /// Columns of a table where nothing says how wide it may be.
 const DEFAULT_WIDTH: usize = 100;
@@ -32,17 +32,32 @@ enum Content {
 
 impl Sums {
     /// What the arguments ask for; nothing is counted yet.
-    pub(super) fn new(output: &Output) -> anyhow::Result<Self> {
+    pub(super) fn new(output: &Output, query: Query) -> anyhow::Result<Self> {
         Ok(match output.format {
             Some(Form::OpenMetrics) => Sums::Series(Box::new(Backfill::new(&output.series)?)),
-            _ => Sums::Report(Builder::new(output.by)),
+            _ => Sums::Report(Builder::new(query)),
         })
+    }
+
+    /// Whether a row is about somebody who is shown.
+    pub(super) fn shows(&self, row: &Row) -> bool {
+        match self {
+            Sums::Report(builder) => builder.shows(row),
+            Sums::Series(_) => true,
+        }
+    }
+
+    /// Notes when an end of a network was first seen.
+    pub(super) fn know(&mut self, network: &str, end: End, first: Timestamp) {
+        if let Sums::Report(builder) = self {
+            builder.know(network, end, first);
+        }
     }
 
     /// Counts a row of a database.
     pub(super) fn add(&mut self, network: &str, bucket: Bucket, row: &Row) -> anyhow::Result<()> {
         match self {
-            Sums::Report(builder) => builder.add(network, row),
+            Sums::Report(builder) => builder.add(network, bucket, row)?,
             Sums::Series(backfill) => backfill.add(network, bucket, row)?,
         }
         Ok(())
@@ -51,7 +66,7 @@ impl Sums {
     /// Counts rows of a capture.
     pub(super) fn add_delta(&mut self, directory: &Directory, rows: &[DeltaRow]) -> anyhow::Result<()> {
         match self {
-            Sums::Report(builder) => builder.add_delta(directory, rows),
+            Sums::Report(builder) => builder.add_delta(directory, rows)?,
             Sums::Series(backfill) => backfill.add_delta(directory, rows)?,
         }
         Ok(())

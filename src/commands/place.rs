@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use crate::time::Timestamp;
+use crate::when::{self, When};
 use crate::zone::Zone;
 
 const SYSTEM_DB: &str = "/var/lib/ztmon/ztmon.db";
@@ -69,24 +70,38 @@ fn zone(given: Option<&str>) -> anyhow::Result<Zone> {
     Zone::named(&name).map_err(anyhow::Error::msg).context("the system's time zone cannot be used: give --tz")
 }
 
-/// Reads `--since` and `--until`.
-pub(super) fn bounds(
-    since: Option<&str>,
-    until: Option<&str>,
-    tz: Option<&str>,
-) -> anyhow::Result<(Option<Timestamp>, Option<Timestamp>)> {
-    Ok((time("--since", since, tz)?, time("--until", until, tz)?))
+/// What times mean here and now.
+pub(super) struct Clock {
+    now: Timestamp,
+    /// Or why the system has none that can be used: that matters only where one is needed.
+    zone: Result<Zone, String>,
+    month_start: u32,
 }
 
-/// Reads the time that a flag was given. The zone is looked up only where there is a date to read in it.
-pub(super) fn time(flag: &str, text: Option<&str>, tz: Option<&str>) -> anyhow::Result<Option<Timestamp>> {
-    let given = tz.map(|_| zone(tz)).transpose()?;
-    let Some(text) = text else { return Ok(None) };
-    if let Some(time) = Zone::absolute(text) {
-        return Ok(Some(time));
+impl Clock {
+    /// In the zone of `--tz`, or the system's.
+    pub(super) fn new(tz: Option<&str>, month_start: u32) -> anyhow::Result<Self> {
+        let zone = match zone(tz) {
+            Err(error) if tz.is_none() => Err(format!("{error:#}")),
+            zone => Ok(zone?),
+        };
+        Ok(Clock { now: Timestamp::now(), zone, month_start })
     }
-    let zone = given.map_or_else(|| zone(None), Ok)?;
-    zone.instant(text).map(Some).map_err(|error| anyhow::anyhow!("{flag} '{text}': {error}"))
+
+    /// The zone.
+    pub(super) fn zone(&self) -> anyhow::Result<Zone> {
+        self.zone.clone().map_err(anyhow::Error::msg)
+    }
+
+    /// Reads the time that a flag was given.
+    pub(super) fn time(&self, flag: &str, text: Option<&str>) -> anyhow::Result<Option<When>> {
+        let Some(text) = text else { return Ok(None) };
+        if let Some(time) = Zone::absolute(text) {
+            return Ok(Some(When::At(time)));
+        }
+        let read = when::read(text, self.now, self.zone()?, self.month_start);
+        read.map(Some).map_err(|error| anyhow::anyhow!("{flag} '{text}': {error}"))
+    }
 }
 
 /// Lets this process have as many files open as it may: captures that overlap are read side by side.

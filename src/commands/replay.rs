@@ -11,12 +11,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::import::{Database, Input};
 use super::output::{Destination, Sums};
+use super::query::query;
 use super::{Status, place, say, summary};
 use crate::capture::{Filter, History, Problem, Source};
 use crate::cli;
 use crate::meter::Meter;
 use crate::report::thousands;
 use crate::store;
+use crate::when::When;
 
 /// Rows of the matrix that are gathered before they are summed up: bounds memory, whatever the times are. The fewer, the
 /// more often the same pair has one; but a database needs memory for each as well.
@@ -28,11 +30,12 @@ const PROGRESS_STEP: u64 = 1 << 14;
 
 pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
     let output = &args.output;
-    let (since, until) = place::bounds(output.since.as_deref(), output.until.as_deref(), output.tz.as_deref())?;
+    let query = query(output, When::time)?;
+    let (since, until) = (query.since, query.until);
     ensure!(args.files.iter().filter(|file| *file == "-").count() < 2, "standard input can be read only once");
     place::allow_many_files();
     let sources: Vec<Source> = args.files.iter().map(|file| Source::from_argument(file)).collect();
-    let mut totals = Sums::new(output)?;
+    let mut totals = Sums::new(output, query)?;
     let destination = Destination::open(output)?;
     let mut database = args.db.as_deref().map(Database::open).transpose()?;
     let companions = args.db.as_deref().map(store::companions).unwrap_or_default();

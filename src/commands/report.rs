@@ -6,17 +6,19 @@ use anyhow::bail;
 use serde_json::json;
 
 use super::output::{Destination, Sums};
+use super::query::query;
 use super::{Status, place};
 use crate::cli::{self, Origins};
 use crate::report::thousands;
 use crate::store::{self, Reader};
 use crate::time::Timestamp;
 use crate::traffic::{Counts, End, Origin, Seen};
+use crate::when::When;
 
 pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     let output = &args.output;
-    let (since, until) = place::bounds(output.since.as_deref(), output.until.as_deref(), output.tz.as_deref())?;
-    let range = bucket("--since", since)?..bucket("--until", until)?;
+    let query = query(output, When::between_buckets)?;
+    let range = bucket("--since", query.since)?..bucket("--until", query.until)?;
     let (origin, origin_name) = match args.origin {
         Origins::Only(Origin::Live) => (Some(Origin::Live), "live"),
         Origins::Only(Origin::Import) => (Some(Origin::Import), "import"),
@@ -29,10 +31,14 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     let [wal, shm] = store::companions(&database.path);
     destination.must_not_be([database.path.as_path(), &wal, &shm])?;
 
-    let mut sums = Sums::new(output)?;
+    let (since, until) = (query.since, query.until);
+    let mut sums = Sums::new(output, query)?;
     let mut total = Counts::default();
     let mut seen: Option<Seen> = None;
     reader.rows(origin, range, |network, bucket, row| {
+        if !sums.shows(&row) {
+            return Ok(());
+        }
         sums.add(network, bucket, &row)?;
         // A packet beyond the limit of pairs made a row for either end.
         if row.src.end != End::Beyond {
@@ -41,6 +47,9 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
         seen.get_or_insert(row.seen).merge(row.seen);
         Ok(())
     })?;
+    if output.every().is_some() {
+        reader.first_seen(origin, |network, end, first| sums.know(network, end, first))?;
+    }
     let path = database.path.display().to_string();
     let time = |of: fn(Seen) -> Timestamp| seen.map(|seen| of(seen).to_string());
     let (first, last) = (time(|seen| seen.first), time(|seen| seen.last));

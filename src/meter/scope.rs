@@ -9,6 +9,13 @@ use ipnet::IpNet;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cidr(IpNet);
 
+impl Cidr {
+    /// Whether `addr` is in it.
+    pub fn contains(&self, addr: IpAddr) -> bool {
+        self.0.contains(&addr)
+    }
+}
+
 impl FromStr for Cidr {
     type Err = String;
 
@@ -40,7 +47,7 @@ impl Scope {
 
     /// Whether `addr` is a client's.
     pub fn contains(&self, addr: IpAddr) -> bool {
-        self.0.iter().any(|range| range.0.contains(&addr))
+        self.0.iter().any(|range| range.contains(addr))
     }
 }
 

@@ -1,4 +1,4 @@
-//! JSON: `{"rows":[…],"summary":…}` and a newline. Rows are written one by one, never held as a document.
+//! JSON: one object and a newline. Rows are written one by one, never held as a document.
 
 use std::io::{self, Write};
 
@@ -9,7 +9,9 @@ use super::record::Cell;
 
 pub(super) fn write(out: &mut dyn Write, report: &Report, summary: &Value) -> io::Result<()> {
     let columns = report.columns();
-    out.write_all(b"{\"rows\":[")?;
+    let every = report.query.every.map_or("total".to_owned(), |every| every.to_string());
+    let (zone, offset) = (Value::from(report.query.zone.to_string()), Value::from(report.offset()));
+    write!(out, "{{\"every\":\"{every}\",\"time_zone\":{zone},\"utc_offset\":{offset},\"rows\":[")?;
     for (i, cells) in report.records().enumerate() {
         out.write_all(if i > 0 { b",{" } else { b"{" })?;
         for (j, (name, cell)) in columns.iter().zip(&cells).enumerate() {
@@ -17,6 +19,7 @@ pub(super) fn write(out: &mut dyn Write, report: &Report, summary: &Value) -> io
             write!(out, "{}\"{name}\":", if j > 0 { "," } else { "" })?;
             match cell {
                 Cell::Number(number) => write!(out, "{number}")?,
+                Cell::Nothing => out.write_all(b"null")?,
                 _ => serde_json::to_writer(&mut *out, &cell.to_string())?,
             }
         }
@@ -29,7 +32,7 @@ pub(super) fn write(out: &mut dyn Write, report: &Report, summary: &Value) -> io
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{address_sample, pair_sample, printed, row};
+    use super::super::tests::{add, address_sample, pair_sample, printed, row};
     use super::super::{Builder, By, Format, Sort};
     use super::*;
 
@@ -38,7 +41,7 @@ mod tests {
         assert_eq!(
             printed(&address_sample(), Format::Json),
             concat!(
-                r#"{"rows":[{"addr":"10.0.0.1","sent_bytes":1500,"received_bytes":40,"sent_packets":2,"#,
+                r#"{"every":"total","time_zone":"UTC","utc_offset":"+00:00","rows":[{"addr":"10.0.0.1","sent_bytes":1500,"received_bytes":40,"sent_packets":2,"#,
                 r#""received_packets":1,"first_seen":"1970-01-01T00:00:01Z","last_seen":"1970-01-01T00:00:04Z"},"#,
                 r#"{"addr":"fd00::2","sent_bytes":40,"received_bytes":1000,"sent_packets":1,"#,
                 r#""received_packets":1,"first_seen":"1970-01-01T00:00:01Z","last_seen":"1970-01-01T00:00:03.5Z"},"#,
@@ -64,16 +67,19 @@ mod tests {
     #[test]
     fn no_rows() {
         let empty = Builder::new(By::Address).finish(Sort::Total, None);
-        assert_eq!(printed(&empty, Format::Json), "{\"rows\":[],\"summary\":{\"frames\":3,\"damaged\":false}}\n");
+        assert_eq!(
+            printed(&empty, Format::Json),
+            "{\"every\":\"total\",\"time_zone\":\"UTC\",\"utc_offset\":null,\"rows\":[],\"summary\":{\"frames\":3,\"damaged\":false}}\n"
+        );
     }
 
     #[test]
     fn names_are_escaped_and_numbers_exact() {
         let mut builder = Builder::new(By::Pair);
-        builder.add("a\"\n", &row("10.0.0.1", "external", u64::MAX, 1, 0));
-        builder.add("b", &row("10.0.0.1", "external", 1, 1, 0));
+        add(&mut builder, "a\"\n", &row("10.0.0.1", "external", u64::MAX, 1, 0));
+        add(&mut builder, "b", &row("10.0.0.1", "external", 1, 1, 0));
         let json = printed(&builder.finish(Sort::Total, None), Format::Json);
-        assert!(json.starts_with(r#"{"rows":[{"network":"a\"\n","src":"10.0.0.1","dst":"external","#), "{json}");
+        assert!(json.contains(r#","rows":[{"network":"a\"\n","src":"10.0.0.1","dst":"external","#), "{json}");
         assert!(json.contains(r#""bytes":18446744073709551615,"#), "{json}");
         serde_json::from_str::<Value>(&json).unwrap();
     }

@@ -41,8 +41,8 @@ impl Column {
             Column::Received => figures::bytes(tally.received.bytes),
             Column::SentPackets => figures::thousands(tally.sent.packets),
             Column::ReceivedPackets => figures::thousands(tally.received.packets),
-            Column::First => figures::time(tally.seen.first),
-            Column::Last => figures::time(tally.seen.last),
+            Column::First => tally.seen.map_or_else(String::new, |seen| figures::time(seen.first)),
+            Column::Last => tally.seen.map_or_else(String::new, |seen| figures::time(seen.last)),
             Column::Share => figures::share(tally.bytes(), total.bytes()),
         }
     }
@@ -80,7 +80,7 @@ pub(super) struct Layout {
 
 impl Layout {
     pub(super) fn new(report: &Report, total: &Tally, width: usize) -> Self {
-        let (mut source, mut destination) = match report.by {
+        let (mut source, mut destination) = match report.query.by {
             By::Address => ("address".len(), 0),
             By::Pair => ("source".len(), "destination".len()),
         };
@@ -103,13 +103,13 @@ impl Layout {
 
         let taken = |columns: &[(Column, usize)]| columns.iter().map(|(_, width)| 2 + width).sum::<usize>();
         let with = |columns: &[Column]| -> Vec<_> {
-            let shown = columns.iter().copied().filter(|column| column.is_of(report.by));
-            shown.map(|column| (column, column.width(report.by, total))).collect()
+            let shown = columns.iter().copied().filter(|column| column.is_of(report.query.by));
+            shown.map(|column| (column, column.width(report.query.by, total))).collect()
         };
         let mut columns = with(&[Column::Sent, Column::Received]);
         let beside = source + " → ".chars().count() + destination;
         let needed = taken(&columns) + taken(&with(&[Column::Share]));
-        let (name, stacked) = match report.by {
+        let (name, stacked) = match report.query.by {
             By::Address => (source, false),
             By::Pair if network + beside + needed <= width => (beside, false),
             By::Pair => (source.max("  → ".chars().count() + destination), true),

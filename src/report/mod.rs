@@ -1,26 +1,32 @@
 //! Who moved how much, for people and programs: rows in, bytes out.
 //!
-//! [`Builder`] sums the rows of the traffic matrix as they stream by, [`Builder::finish`] sorts the sums into a
-//! [`Report`], [`write()`] prints it. The order of the rows that come in never shows: equal rows give equal bytes.
+//! [`Builder`] sums the rows of the traffic matrix as they stream by, by period if there are any, [`Builder::finish`]
+//! sorts the sums into a [`Report`], [`write()`] prints it. The order of the rows that come in never shows: equal rows
+//! give equal bytes. Lines of zeros, for those who were quiet in a period, are made up as they are printed.
 
+mod builder;
 mod csv;
 mod figures;
 mod json;
 mod layout;
+mod lines;
 mod record;
 mod sums;
 mod table;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};
 
-use crate::traffic::{Counts, DeltaRow, Directory, End, Row, Seen};
-use sums::Sums;
+use crate::period::Every;
+use crate::time::Timestamp;
+use crate::traffic::{Counts, End, Seen};
+use crate::zone::Zone;
 
+pub use builder::{Builder, Cut};
 pub use figures::thousands;
+pub use lines::Report;
 pub use table::Style;
 
 /// What one line of a report stands for.
@@ -30,6 +36,36 @@ pub enum By {
     Address,
     /// A source and a destination, with what the one sent to the other.
     Pair,
+}
+
+/// What a report is about.
+pub struct Query {
+    /// What a line stands for.
+    pub by: By,
+    /// Whose days these are.
+    pub zone: Zone,
+    /// How long the periods are; without, all of it is one.
+    pub every: Option<Every>,
+    /// Rows begin here at the earliest: so do the periods.
+    pub since: Option<Timestamp>,
+    /// And end before this: so do the periods.
+    pub until: Option<Timestamp>,
+    /// Whose lines are shown: by pair those that one of its ends is of. Without, all are.
+    pub only: Option<Box<dyn Fn(End) -> bool>>,
+}
+
+impl Query {
+    /// Whether an end is one of those that are shown.
+    pub fn shows(&self, end: End) -> bool {
+        self.only.as_ref().is_none_or(|only| only(end))
+    }
+}
+
+/// All there is, in one.
+impl From<By> for Query {
+    fn from(by: By) -> Self {
+        Query { by, zone: Zone::UTC, every: None, since: None, until: None, only: None }
+    }
 }
 
 /// What decides the order of the lines first; ties go by address.
@@ -95,6 +131,15 @@ impl Who {
         }
     }
 
+    /// Whether it is a client's line, or of a pair that one is in.
+    fn has_client(self) -> bool {
+        let is_client = |party| matches!(party, Party::End(end) if end.is_addr());
+        match self {
+            Who::Address(party) => is_client(party),
+            Who::Pair(src, dst) => is_client(src) || is_client(dst),
+        }
+    }
+
     /// Whether this line follows all addresses, whatever it moved. Pairs have one order for all.
     fn is_pseudo(self) -> bool {
         matches!(self, Who::Address(Party::Rest)) || matches!(self, Who::Address(Party::End(end)) if !end.is_addr())
@@ -122,21 +167,23 @@ impl Amount {
 }
 
 /// The figures of a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// What the address sent; by pair, what the source sent to the destination.
     pub sent: Amount,
     /// What the address received; by pair nothing, so that all lines together are the traffic.
     pub received: Amount,
-    /// When, as sender or receiver.
-    pub seen: Seen,
+    /// When, as sender or receiver; never, where nothing moved.
+    pub seen: Option<Seen>,
 }
 
 impl Tally {
     fn add(&mut self, more: Tally) {
         self.sent.add(more.sent);
         self.received.add(more.received);
-        self.seen.merge(more.seen);
+        if let Some(seen) = more.seen {
+            self.seen.get_or_insert(seen).merge(seen);
+        }
     }
 
     /// Bytes sent and received.
@@ -152,111 +199,6 @@ pub struct Line {
     pub who: Who,
     /// How much.
     pub tally: Tally,
-}
-
-/// A finished report. It names the networks only if there is more than one.
-#[derive(Debug)]
-pub struct Report {
-    /// What a line stands for.
-    pub by: By,
-    /// The networks, by name.
-    networks: BTreeMap<String, Sums>,
-}
-
-/// Sums rows as they come. Holds one sum for each address or pair, however many rows there are.
-#[derive(Debug)]
-pub struct Builder {
-    report: Report,
-    /// The sums of deltas' rows, by the number of the endpoint, or by that of the pair.
-    places: Vec<u32>,
-}
-
-/// The number of no sum, or of one that is not known yet.
-const NONE: u32 = u32::MAX;
-
-impl Builder {
-    /// Nothing counted yet.
-    pub fn new(by: By) -> Self {
-        Builder { report: Report { by, networks: BTreeMap::new() }, places: Vec::new() }
-    }
-
-    /// Counts `row` of `network`.
-    pub fn add(&mut self, network: &str, row: &Row) {
-        let Report { by, networks } = &mut self.report;
-        let sums = match networks.get_mut(network) {
-            Some(sums) => sums,
-            None => networks.entry(network.to_owned()).or_insert(Sums::new(*by)),
-        };
-        let (src, dst) = (row.src.end, row.dst.end);
-        let (amount, nothing) = (Amount::of(row.counts), Amount::default());
-        match by {
-            By::Address => {
-                let places = [src, dst].map(|addr| sums.place_of_address(addr, row.seen));
-                sums.add(places[0], amount, nothing, row.seen);
-                sums.add(places[1], nothing, amount, row.seen);
-            }
-            By::Pair => {
-                let place = sums.place_of_pair(src, dst, row.seen);
-                sums.add(place, amount, nothing, row.seen);
-            }
-        }
-    }
-
-    /// Counts the rows of a delta of the network without a name. Its numbers are those of `directory`, the same for all
-    /// deltas of a builder: whose sums are where is found out once.
-    pub fn add_delta(&mut self, directory: &Directory, rows: &[DeltaRow]) {
-        let Builder { report: Report { by, networks }, places } = self;
-        let sums = networks.entry(String::new()).or_insert_with(|| Sums::new(*by));
-        let nothing = Amount::default();
-        match by {
-            By::Address => {
-                places.resize(directory.endpoints().len(), NONE);
-                for DeltaRow { pair, counts, seen, .. } in rows {
-                    let mut place = |endpoint: u32| {
-                        let place = &mut places[endpoint as usize];
-                        if *place == NONE {
-                            *place = sums.place_of_address(directory.endpoint(endpoint).end, *seen);
-                        }
-                        *place
-                    };
-                    let (src, dst) = directory.ends(*pair);
-                    let (src, dst) = (place(src), place(dst));
-                    sums.add(src, Amount::of(*counts), nothing, *seen);
-                    sums.add(dst, nothing, Amount::of(*counts), *seen);
-                }
-            }
-            By::Pair => {
-                places.resize(directory.pairs().len(), NONE);
-                for DeltaRow { pair, counts, seen, .. } in rows {
-                    let place = &mut places[*pair as usize];
-                    if *place == NONE {
-                        let (src, dst) = directory.pair(*pair);
-                        *place = sums.place_of_pair(src.end, dst.end, *seen);
-                    }
-                    sums.add(*place, Amount::of(*counts), nothing, *seen);
-                }
-            }
-        }
-    }
-
-    /// Sorts what was counted. With `top`, only so many addresses or pairs of each network get a line of their own.
-    pub fn finish(self, sort: Sort, top: Option<usize>) -> Report {
-        let Builder { mut report, .. } = self;
-        report.networks.values_mut().for_each(|sums| sums.sort(sort, top));
-        report
-    }
-}
-
-impl Report {
-    /// Whether the lines say which network they are of.
-    fn shows_networks(&self) -> bool {
-        self.networks.len() > 1
-    }
-
-    /// All lines, each with its network.
-    fn lines(&self) -> impl Iterator<Item = (&str, Line)> {
-        self.networks.iter().flat_map(|(network, sums)| sums.lines().map(|line| (network.as_str(), line)))
-    }
 }
 
 /// Prints `report`, in many small writes: `out` should be buffered. JSON alone shows the `summary`, the table alone has

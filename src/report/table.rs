@@ -15,51 +15,91 @@ pub struct Style {
 }
 
 pub(super) fn write(out: &mut dyn Write, report: &Report, style: Style) -> io::Result<()> {
-    let sum = |mut sum: Tally, more| {
-        sum.add(more);
-        sum
-    };
-    let Some(total) = report.lines().map(|(_, line)| line.tally).reduce(sum) else {
+    let Some(total) = sum(report.lines()) else {
         return writeln!(out, "nothing was counted");
     };
     let most = report.lines().map(|(_, line)| line.tally.bytes()).max().unwrap_or(0);
-    let layout = Layout::new(report, &total, style.width);
-    let networks = report.shows_networks();
+    let table = Table { report, layout: Layout::new(report, &total, style.width), most, ansi: style.ansi };
+    let mut between = "";
+    for period in report.periods() {
+        let Some(total) = sum(report.lines_of(period)) else { continue };
+        if let Some(calendar) = report.calendar() {
+            write!(out, "{between}")?;
+            table.bold(out, &format!("{} to {}", calendar.heading(period.start), calendar.heading(period.end)))?;
+            between = "\n";
+        }
+        table.write(out, report.lines_of(period), &total)?;
+    }
+    let offset = report.offset().unwrap_or_default();
+    writeln!(out, "{between}time zone: {} ({offset})", report.query.zone)
+}
 
-    let of = if networks { "network" } else { "" };
-    let name = match report.by {
-        By::Address => layout.name(of, "address", None),
-        By::Pair => layout.name(of, "source", Some("destination")),
-    };
-    let header = layout.line(name, |column| column.name(report.by).to_owned());
-    let (bold, plain) = if style.ansi { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
-    for line in header.lines() {
-        writeln!(out, "{bold}{line}{plain}")?;
+/// All lines in one.
+fn sum<'a>(lines: impl Iterator<Item = (&'a str, Line)>) -> Option<Tally> {
+    lines.map(|(_, line)| line.tally).reduce(|mut sum, more| {
+        sum.add(more);
+        sum
+    })
+}
+
+/// What the tables of all periods share.
+struct Table<'a> {
+    report: &'a Report,
+    layout: Layout,
+    /// What the longest bar stands for.
+    most: u128,
+    ansi: bool,
+}
+
+impl Table<'_> {
+    fn bold(&self, out: &mut dyn Write, line: &str) -> io::Result<()> {
+        let (bold, plain) = if self.ansi { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+        writeln!(out, "{bold}{line}{plain}")
     }
 
-    for (network, Line { who, tally }) in report.lines() {
-        let of = match network {
-            _ if !networks => "",
-            "" => "-",
-            name => name,
+    /// The lines of a period between header and total.
+    fn write<'a>(
+        &self,
+        out: &mut dyn Write,
+        lines: impl Iterator<Item = (&'a str, Line)>,
+        total: &Tally,
+    ) -> io::Result<()> {
+        let Table { report, layout, .. } = self;
+        let networks = report.shows_networks();
+        let of = if networks { "network" } else { "" };
+        let name = match report.query.by {
+            By::Address => layout.name(of, "address", None),
+            By::Pair => layout.name(of, "source", Some("destination")),
         };
-        let name = match who {
-            Who::Address(addr) => layout.name(of, &addr.to_string(), None),
-            Who::Pair(src, dst) => layout.name(of, &src.to_string(), Some(&dst.to_string())),
-        };
-        let line = layout.line(name, |column| column.text(&tally, &total));
-        let bar = figures::bar(tally.bytes(), most, layout.bar);
-        writeln!(out, "{line}{}{bar}", if bar.is_empty() { "" } else { " " })?;
-    }
+        let header = layout.line(name, |column| column.name(report.query.by).to_owned());
+        for line in header.lines() {
+            self.bold(out, line)?;
+        }
 
-    let name = if networks { layout.name("total", "", None) } else { layout.name("", "total", None) };
-    let line = layout.line(name, |column| column.text(&total, &total));
-    writeln!(out, "{}\n{line}", "─".repeat(line.chars().count()))
+        for (network, Line { who, tally }) in lines {
+            let of = match network {
+                _ if !networks => "",
+                "" => "-",
+                name => name,
+            };
+            let name = match who {
+                Who::Address(addr) => layout.name(of, &addr.to_string(), None),
+                Who::Pair(src, dst) => layout.name(of, &src.to_string(), Some(&dst.to_string())),
+            };
+            let bar = figures::bar(tally.bytes(), self.most, layout.bar);
+            let line = layout.line(name, |column| column.text(&tally, total)) + " " + &bar;
+            writeln!(out, "{}", line.trim_end())?;
+        }
+
+        let name = if networks { layout.name("total", "", None) } else { layout.name("", "total", None) };
+        let line = layout.line(name, |column| column.text(total, total));
+        writeln!(out, "{}\n{line}", "─".repeat(line.chars().count()))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{printed_at, report, row};
+    use super::super::tests::{add, printed_at, report, row};
     use super::super::{Builder, Format, Sort};
     use super::*;
     use crate::traffic::Row;
@@ -92,6 +132,7 @@ address          sent  received  share
 external          0 B     150 B  <0.1% ▏
 ──────────────────────────────────────
 total         1.53 MB   1.53 MB   100%
+time zone: UTC (+00:00)
 "
         );
         assert_eq!(
@@ -104,6 +145,7 @@ address          sent  packets  received  packets  share
 external          0 B        0     150 B        2  <0.1% ▏
 ────────────────────────────────────────────────────────
 total         1.53 MB    2,235   1.53 MB    2,235   100%
+time zone: UTC (+00:00)
 "
         );
         let wide = table(By::Address, &rows(), 120);
@@ -130,6 +172,7 @@ source       → destination    bytes  packets  share
 10.121.7.130 → external       150 B        2  <0.1% ▏
 ───────────────────────────────────────────────────
 total                       1.53 MB    2,235   100%
+time zone: UTC (+00:00)
 "
         );
     }
@@ -145,6 +188,7 @@ fd80:56c2:e21c:1111:1199:9355:6677:8899  1.00 kB   3.00 kB
 fd80:56c2:e21c:1111:1199:93a1:b2c3:d4e5  3.00 kB   1.00 kB
 ──────────────────────────────────────────────────────────
 total                                    4.00 kB   4.00 kB
+time zone: UTC (+00:00)
 "
         );
         assert_eq!(
@@ -158,6 +202,7 @@ fd80:56c2:e21c:1111:1199:9355:6677:8899
   → fd80:56c2:e21c:1111:1199:93a1:b2c3:d4e5  1.00 kB       10  25.0% ███▋
 ────────────────────────────────────────────────────────────────────
 total                                        4.00 kB       40   100%
+time zone: UTC (+00:00)
 "
         );
     }
@@ -165,9 +210,9 @@ total                                        4.00 kB       40   100%
     #[test]
     fn several_networks() {
         let mut builder = Builder::new(By::Address);
-        builder.add("8056c2e21c000001", &row("10.0.0.1", "10.0.0.2", 3_000, 3, 0));
-        builder.add("", &row("10.0.0.1", "external", 500, 1, 0));
-        builder.add("\x1b[2J", &row("10.0.0.1", "external", 500, 1, 0));
+        add(&mut builder, "8056c2e21c000001", &row("10.0.0.1", "10.0.0.2", 3_000, 3, 0));
+        add(&mut builder, "", &row("10.0.0.1", "external", 500, 1, 0));
+        add(&mut builder, "\x1b[2J", &row("10.0.0.1", "external", 500, 1, 0));
         assert_eq!(
             printed_at(&builder.finish(Sort::Total, Some(1)), Format::Table, 60),
             "\
@@ -180,6 +225,7 @@ network           address      sent  received  share
 8056c2e21c000001  rest          0 B   3.00 kB  37.5%
 ────────────────────────────────────────────────────
 total                       4.00 kB   4.00 kB   100%
+time zone: UTC (+00:00)
 "
         );
     }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::add::{FORGOTTEN, UNLISTED, Usage};
 use super::table::{BUCKET, Damage, ENDPOINT, IMPORT, NETWORK, PAIR, Seal, TOTAL, USAGE_COLUMNS};
-use super::{blame, explain, log, migrate, resolve, time_at, wal};
+use super::{blame, explain, log, migrate, resolve, seen, time_at, wal};
 use crate::time::{Bucket, Timestamp};
 use crate::traffic::{Counts, End, Endpoint, Origin, Row, Seen};
 
@@ -90,6 +90,38 @@ impl Reader {
     ) -> Result<()> {
         let now = self.conn.unchecked_transaction()?;
         rows(&now, origin, range, each).map_err(|error| blame(&self.path, "cannot read", error))?;
+        self.check_unwritten()
+    }
+
+    /// Gives `each` the network's name and when it was first seen for every end that ever moved something, of the given
+    /// origin or of both. An end has one for each MAC and origin.
+    ///
+    /// # Errors
+    /// If the database cannot be read or is damaged.
+    pub fn first_seen(&self, origin: Option<Origin>, mut each: impl FnMut(&str, End, Timestamp)) -> Result<()> {
+        let now = self.conn.unchecked_transaction()?;
+        let mut read = || -> Result<()> {
+            let mut networks = HashMap::new();
+            NETWORK.scan(&now, |row| {
+                networks.insert(row.get::<_, i64>(0)?, row.get::<_, String>(1)?);
+                Ok(())
+            })?;
+            let mut ends = HashMap::new();
+            ENDPOINT.scan(&now, |row| {
+                ends.insert(row.get::<_, i64>(0)?, (row.get::<_, i64>(1)?, endpoint(row, 2)?.end));
+                Ok(())
+            })?;
+            TOTAL.scan(&now, |row| {
+                let (id, of): (i64, i64) = (row.get(0)?, row.get(1)?);
+                if origin.is_none_or(|origin| origin as i64 == of) {
+                    let (network, end) = ends.get(&id).ok_or_else(|| Damage(format!("endpoint {id} has no row")))?;
+                    let name = networks.get(network).ok_or_else(|| Damage(format!("network {network} has no row")))?;
+                    each(name, *end, seen(row, 6)?.first);
+                }
+                Ok(())
+            })
+        };
+        read().map_err(|error| blame(&self.path, "cannot read", error))?;
         self.check_unwritten()
     }
 

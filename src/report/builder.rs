@@ -1,0 +1,262 @@
+//! Rows become sums.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::sums::{Ends, Parties, Sums};
+use super::{Amount, By, Party, Query, Report, Sort};
+use crate::period::{Calendar, Period};
+use crate::time::{Bucket, Timestamp};
+use crate::traffic::{DeltaRow, Directory, End, Row, Seen};
+
+/// Sums rows as they come. Holds one sum for each address or pair that moved something in a period, however many rows
+/// there are.
+pub struct Builder {
+    pub(super) query: Query,
+    pub(super) calendar: Option<Calendar>,
+    pub(super) parties: Parties,
+    /// Networks by name, in the order in which they came.
+    pub(super) networks: BTreeMap<String, u32>,
+    /// The sums of a network in a period, in the order in which they came.
+    pub(super) parts: Vec<Part>,
+    /// Their numbers, by network and by when they begin.
+    by_start: BTreeMap<(u32, i64), u32>,
+    /// The network, bucket and part of the last row: its neighbours' are nearly always the same.
+    latest: Option<(String, Bucket, u32)>,
+    /// The sums of deltas' rows, by the number of the endpoint, or by that of the pair.
+    places: Vec<Place>,
+    /// Ends that were there before.
+    pub(super) known: Vec<Known>,
+}
+
+/// The sums of a network in a period.
+pub(super) struct Part {
+    pub(super) start: i64,
+    pub(super) network: u32,
+    pub(super) sums: Sums,
+}
+
+/// Somebody who moved something, and the start of the first period in which that was.
+#[derive(Clone, Copy)]
+pub(super) struct Known {
+    pub(super) network: u32,
+    pub(super) who: Ends,
+    pub(super) since: i64,
+}
+
+/// Where a sum was found last.
+#[derive(Clone, Copy)]
+struct Place {
+    part: u32,
+    number: u32,
+}
+
+/// The number of no sum, or of no part.
+const NONE: u32 = u32::MAX;
+
+const NOWHERE: Place = Place { part: NONE, number: NONE };
+
+/// All that a report without periods is about.
+pub(super) const ALWAYS: Period = Period { start: i64::MIN, end: i64::MAX };
+
+impl Builder {
+    /// Nothing counted yet.
+    pub fn new(query: impl Into<Query>) -> Self {
+        let query = query.into();
+        Builder {
+            calendar: query.every.map(|every| Calendar::new(query.zone, every)),
+            query,
+            parties: Parties::default(),
+            networks: BTreeMap::new(),
+            parts: Vec::new(),
+            by_start: BTreeMap::new(),
+            latest: None,
+            places: Vec::new(),
+            known: Vec::new(),
+        }
+    }
+
+    /// Whether a row is about somebody who is shown.
+    pub fn shows(&self, row: &Row) -> bool {
+        self.query.shows(row.src.end) || self.query.shows(row.dst.end)
+    }
+
+    /// Counts what a network's `row` moved in `bucket`.
+    ///
+    /// # Errors
+    /// If a period begins or ends within the bucket.
+    pub fn add(&mut self, network: &str, bucket: Bucket, row: &Row) -> Result<(), Cut> {
+        let part = match &self.latest {
+            Some((name, latest, part)) if *latest == bucket && name == network => *part,
+            _ => {
+                let part = self.part(network, bucket)?;
+                self.latest = Some((network.to_owned(), bucket, part));
+                part
+            }
+        };
+        let Builder { query, parties, parts, .. } = self;
+        let sums = &mut parts[part as usize].sums;
+        let (src, dst) = (row.src.end, row.dst.end);
+        let (amount, nothing) = (Amount::of(row.counts), Amount::default());
+        match query.by {
+            By::Address => {
+                let places = [src, dst].map(|end| place_of_address(query, parties, sums, end, row.seen));
+                sums.add(places[0], amount, nothing, row.seen);
+                sums.add(places[1], nothing, amount, row.seen);
+            }
+            By::Pair => {
+                let place = place_of_pair(query, parties, sums, src, dst, row.seen);
+                sums.add(place, amount, nothing, row.seen);
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts the rows of a delta of the network without a name. Its numbers are those of `directory`, the same for all
+    /// deltas of a builder: whose sums are where is found out once in each period.
+    ///
+    /// # Errors
+    /// If a period begins or ends within the bucket of a row.
+    pub fn add_delta(&mut self, directory: &Directory, rows: &[DeltaRow]) -> Result<(), Cut> {
+        let one_period = self.calendar.is_none();
+        // Rows come as their first packets did: those of a bucket stand together.
+        for rows in rows.chunk_by(|row, next| one_period || row.bucket == next.bucket) {
+            let part = self.part("", rows[0].bucket)?;
+            self.add_rows(directory, rows, part);
+        }
+        Ok(())
+    }
+
+    /// Counts rows that all belong to a part.
+    fn add_rows(&mut self, directory: &Directory, rows: &[DeltaRow], part: u32) {
+        let Builder { query, parties, parts, places, .. } = self;
+        let sums = &mut parts[part as usize].sums;
+        let nothing = Amount::default();
+        match query.by {
+            By::Address => {
+                places.resize(directory.endpoints().len(), NOWHERE);
+                for DeltaRow { pair, counts, seen, .. } in rows {
+                    let mut place = |endpoint: u32| {
+                        let place = &mut places[endpoint as usize];
+                        if place.part != part {
+                            let end = directory.endpoint(endpoint).end;
+                            *place = Place { part, number: place_of_address(query, parties, sums, end, *seen) };
+                        }
+                        place.number
+                    };
+                    let (src, dst) = directory.ends(*pair);
+                    let (src, dst) = (place(src), place(dst));
+                    sums.add(src, Amount::of(*counts), nothing, *seen);
+                    sums.add(dst, nothing, Amount::of(*counts), *seen);
+                }
+            }
+            By::Pair => {
+                places.resize(directory.pairs().len(), NOWHERE);
+                for DeltaRow { pair, counts, seen, .. } in rows {
+                    let place = &mut places[*pair as usize];
+                    if place.part != part {
+                        let (src, dst) = directory.pair(*pair);
+                        *place = Place { part, number: place_of_pair(query, parties, sums, src.end, dst.end, *seen) };
+                    }
+                    sums.add(place.number, Amount::of(*counts), nothing, *seen);
+                }
+            }
+        }
+    }
+
+    /// Notes that an end of a network was first seen at a time, however little of its traffic is in the rows: it shows
+    /// in all periods from then on.
+    pub fn know(&mut self, network: &str, end: End, first: Timestamp) {
+        let comes_later = self.query.until.is_some_and(|until| first >= until);
+        let Some(calendar) = self.calendar.filter(|_| self.query.by == By::Address && end.is_addr() && !comes_later)
+        else {
+            return;
+        };
+        if !self.query.shows(end) {
+            return;
+        }
+        let number = self.parties.number(Party::End(end));
+        let since = calendar.period(first.clamped().0).map_or(i64::MIN, |period| period.start);
+        let network = self.network(network);
+        self.known.push(Known { network, who: (number, number), since });
+    }
+
+    /// The number of the sums of a network in the period that a bucket belongs to.
+    fn part(&mut self, network: &str, bucket: Bucket) -> Result<u32, Cut> {
+        let start = match &self.calendar {
+            None => ALWAYS.start,
+            Some(calendar) => {
+                let period = calendar.period(bucket.start).unwrap_or(ALWAYS);
+                if bucket.end() > period.end {
+                    return Err(Cut {
+                        bucket,
+                        boundary: calendar.label(period.end),
+                        zone: self.query.zone.to_string(),
+                    });
+                }
+                period.start
+            }
+        };
+        let network = self.network(network);
+        let Builder { parts, by_start, .. } = self;
+        Ok(*by_start.entry((network, start)).or_insert_with(|| {
+            parts.push(Part { start, network, sums: Sums::default() });
+            parts.len() as u32 - 1
+        }))
+    }
+
+    fn network(&mut self, name: &str) -> u32 {
+        let next = self.networks.len() as u32;
+        match self.networks.get(name) {
+            Some(&network) => network,
+            None => *self.networks.entry(name.to_owned()).or_insert(next),
+        }
+    }
+
+    /// Sorts what was counted. With `top`, only so many addresses or pairs of each period and network get a line of
+    /// their own.
+    pub fn finish(self, sort: Sort, top: Option<usize>) -> Report {
+        Report::new(self, sort, top)
+    }
+}
+
+fn place_of_address(query: &Query, parties: &mut Parties, sums: &mut Sums, addr: End, seen: Seen) -> u32 {
+    if addr == End::Beyond || !query.shows(addr) {
+        return NONE;
+    }
+    let number = parties.number(Party::End(addr));
+    sums.place((number, number), seen)
+}
+
+fn place_of_pair(query: &Query, parties: &mut Parties, sums: &mut Sums, src: End, dst: End, seen: Seen) -> u32 {
+    let (src, dst) = match (src, dst) {
+        // A packet beyond the limit of pairs has a row for either end: the sender's stands for it here.
+        (End::Beyond, _) => return NONE,
+        (_, End::Beyond) => (End::Other, End::Other),
+        pair => pair,
+    };
+    if !query.shows(src) && !query.shows(dst) {
+        return NONE;
+    }
+    let who = (parties.number(Party::End(src)), parties.number(Party::End(dst)));
+    sums.place(who, seen)
+}
+
+/// Why a bucket belongs to no period: it is kept as one, and a period begins within it.
+#[derive(Debug)]
+pub struct Cut {
+    bucket: Bucket,
+    boundary: String,
+    zone: String,
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [start, end] = [self.bucket.start, self.bucket.end()].map(|second| Timestamp::new(second, 0));
+        let Cut { boundary, zone, .. } = self;
+        write!(f, "what moved from {start} to {end} is kept as one, and {boundary} falls inside it, where a period ")?;
+        write!(f, "begins in {zone}: give another --tz or --every, or a database made with a smaller --bucket")
+    }
+}
+
+impl std::error::Error for Cut {}
