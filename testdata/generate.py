@@ -26,7 +26,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(HERE, "..", "tests", "oracle"))
 
-from make import bad, link, real, scope, tee, times  # noqa: E402
+from make import bad, link, periods, real, scope, tee, times  # noqa: E402
 from make.files import NS, T0  # noqa: E402
 
 PSEUDO = ["external", "multicast", "other"]
@@ -151,7 +151,7 @@ def same(name, old, new):
 
 def main():
     writer = Writer(check=sys.argv[1:] == ["--check"])
-    for part in (link, scope, tee, times, bad, real):
+    for part in (link, scope, tee, times, periods, bad, real):
         part.write(writer)
     writer.sweep()
     if writer.check:

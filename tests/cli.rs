@@ -29,7 +29,7 @@ fn usage_is_status_2_with_nothing_on_standard_output() {
         &["replay", "--pair-window", "soon", &file],
         &["replay", "--scope", "10.0.0.1/8", &file],
         &["replay", "--observer-mac", "e2:53", &file],
-        &["replay", "--since", "yesterday", "--tz", "UTC", &file],
+        &["replay", "--since", "tomorrow", "--tz", "UTC", &file],
         &["replay", "--since", "2026-01-01", "--tz", "Mars/Olympus", &file],
         &["replay", "--top", "-1", &file],
         &["replay", "--format", "xml", &file],
