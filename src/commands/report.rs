@@ -32,15 +32,20 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     let mut builder = Builder::new(output.by);
     let mut total = Counts::default();
     let mut seen: Option<Seen> = None;
-    reader.rows(origin, range, |network, _, row| {
-        builder.add(network, &row);
-        // A packet beyond the limit of pairs made a row for either end.
-        if row.src.end != End::Beyond {
-            total.add(row.counts);
-        }
-        seen.get_or_insert(row.seen).merge(row.seen);
-        Ok(())
-    })?;
+    reader.rows(
+        origin,
+        range,
+        |_| None,
+        |network, _, row| {
+            builder.add(network, &row);
+            // A packet beyond the limit of pairs made a row for either end.
+            if row.src.end != End::Beyond {
+                total.add(row.counts);
+            }
+            seen.get_or_insert(row.seen).merge(row.seen);
+            Ok(())
+        },
+    )?;
     let path = database.path.display().to_string();
     let time = |of: fn(Seen) -> Timestamp| seen.map(|seen| of(seen).to_string());
     let (first, last) = (time(|seen| seen.first), time(|seen| seen.last));
