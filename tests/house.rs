@@ -29,8 +29,8 @@ const MAY_KNOW: [(&str, &[&str]); 20] = [
     (
         "commands",
         &[
-            "capture", "cli", "frame", "meter", "metrics", "packet", "report", "store", "time", "traffic", "web",
-            "when", "zerotier", "zone",
+            "capture", "cli", "frame", "meter", "metrics", "packet", "period", "report", "store", "time", "traffic",
+            "web", "when", "zerotier", "zone",
         ],
     ),
     ("allocator", &[]),

@@ -1,6 +1,7 @@
 //! `ztmon report`: totals from the database.
 
 use std::io::{self, Write};
+use std::ops::Range;
 
 use anyhow::bail;
 use serde_json::json;
@@ -9,7 +10,7 @@ use super::output::{Destination, Sums};
 use super::query::query;
 use super::{Status, place};
 use crate::cli::{self, Origins};
-use crate::report::thousands;
+use crate::report::{Query, fitting, thousands};
 use crate::store::{self, Reader};
 use crate::time::Timestamp;
 use crate::traffic::{Counts, End, Origin, Seen};
@@ -17,7 +18,7 @@ use crate::when::When;
 
 pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     let output = &args.output;
-    let query = query(output, When::between_buckets)?;
+    let mut query = query(output, When::between_buckets)?;
     let range = bucket("--since", query.since)?..bucket("--until", query.until)?;
     let (origin, origin_name) = match args.origin {
         Origins::Only(Origin::Live) => (Some(Origin::Live), "live"),
@@ -32,30 +33,16 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     destination.must_not_be([database.path.as_path(), &wal, &shm])?;
 
     let (since, until) = (query.since, query.until);
-    let mut sums = Sums::new(output, query)?;
-    let mut total = Counts::default();
-    let mut seen: Option<Seen> = None;
-    let cuts = sums.cuts();
-    reader.rows(
-        origin,
-        range,
-        cuts,
-        |network, bucket, row| {
-            if !sums.shows(&row) {
-                return Ok(());
-            }
-            sums.add(network, bucket, &row)?;
-            // A packet beyond the limit of pairs made a row for either end.
-            if row.src.end != End::Beyond {
-                total.add(row.counts);
-            }
-            seen.get_or_insert(row.seen).merge(row.seen);
-            Ok(())
-        },
-    )?;
-    if output.every().is_some() {
-        reader.first_seen(origin, |network, end, first| sums.know(network, end, first))?;
-    }
+    let read = |query: Query| Gathered::read(&reader, output, origin, range.clone(), query);
+    let gathered = if query.fits {
+        // Which periods fit is only known when all has been read; and buckets that are kept may be too long for any.
+        let all = Query { every: None, page: false, ..query.clone() };
+        query.every = read(all)?.seen.map(|seen| fitting(since.unwrap_or(seen.first), until.unwrap_or(seen.last)));
+        read(query.clone()).or_else(|_| read(Query { every: None, ..query }))?
+    } else {
+        read(query)?
+    };
+    let Gathered { sums, total, seen } = gathered;
     let path = database.path.display().to_string();
     let time = |of: fn(Seen) -> Timestamp| seen.map(|seen| of(seen).to_string());
     let (first, last) = (time(|seen| seen.first), time(|seen| seen.last));
@@ -78,6 +65,43 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
         io::stderr().write_all(line.as_bytes()).ok();
     }
     Ok(Status::Done)
+}
+
+/// What was read.
+struct Gathered {
+    sums: Sums,
+    total: Counts,
+    seen: Option<Seen>,
+}
+
+impl Gathered {
+    fn read(
+        reader: &Reader,
+        output: &cli::Output,
+        origin: Option<Origin>,
+        range: Range<Option<i64>>,
+        query: Query,
+    ) -> anyhow::Result<Self> {
+        let mut sums = Sums::new(output, query)?;
+        let (mut total, mut seen) = (Counts::default(), None::<Seen>);
+        let cuts = sums.cuts();
+        reader.rows(origin, range, cuts, |network, bucket, row| {
+            if !sums.shows(&row) {
+                return Ok(());
+            }
+            sums.add(network, bucket, &row)?;
+            // A packet beyond the limit of pairs made a row for either end.
+            if row.src.end != End::Beyond {
+                total.add(row.counts);
+            }
+            seen.get_or_insert(row.seen).merge(row.seen);
+            Ok(())
+        })?;
+        if output.every().is_some() {
+            reader.first_seen(origin, |network, end, first| sums.know(network, end, first))?;
+        }
+        Ok(Gathered { sums, total, seen })
+    }
 }
 
 /// A bound in seconds, which must fall between two kept buckets.

@@ -7,9 +7,11 @@
 mod builder;
 mod csv;
 mod figures;
+mod html;
 mod json;
 mod layout;
 mod lines;
+mod page;
 mod record;
 mod sums;
 mod table;
@@ -18,6 +20,7 @@ mod tests;
 
 use std::fmt;
 use std::io::{self, Write};
+use std::rc::Rc;
 
 use crate::period::Every;
 use crate::time::Timestamp;
@@ -27,6 +30,7 @@ use crate::zone::Zone;
 pub use builder::{Builder, Cut};
 pub use figures::thousands;
 pub use lines::Report;
+pub use page::fitting;
 pub use table::Style;
 
 /// What one line of a report stands for.
@@ -39,6 +43,7 @@ pub enum By {
 }
 
 /// What a report is about.
+#[derive(Clone)]
 pub struct Query {
     /// What a line stands for.
     pub by: By,
@@ -51,7 +56,12 @@ pub struct Query {
     /// And end before this: so do the periods.
     pub until: Option<Timestamp>,
     /// Whose lines are shown: by pair those that one of its ends is of. Without, all are.
-    pub only: Option<Box<dyn Fn(End) -> bool>>,
+    pub only: Option<Rc<dyn Fn(End) -> bool>>,
+    /// Whether it becomes a page: that has a sum of all periods and a matrix beside them, and so many periods as can be
+    /// drawn. Where there would be more, they become longer.
+    pub page: bool,
+    /// Whether nobody said how long periods are: they become longer as it [fits](fitting).
+    pub fits: bool,
 }
 
 impl Query {
@@ -64,7 +74,7 @@ impl Query {
 /// All there is, in one.
 impl From<By> for Query {
     fn from(by: By) -> Self {
-        Query { by, zone: Zone::UTC, every: None, since: None, until: None, only: None }
+        Query { by, zone: Zone::UTC, every: None, since: None, until: None, only: None, page: false, fits: false }
     }
 }
 
@@ -90,6 +100,8 @@ pub enum Format {
     Csv,
     /// One object: `rows` and `summary`.
     Json,
+    /// One file for a browser or a printer, which needs nothing else.
+    Html,
 }
 
 /// An end as a report shows it.
@@ -214,5 +226,6 @@ pub fn write(
         Format::Table => table::write(out, report, style),
         Format::Csv => csv::write(out, report),
         Format::Json => json::write(out, report, summary),
+        Format::Html => html::write(out, report),
     }
 }

@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 use crate::traffic::Seen;
 
 /// Everybody who was met, by number: the same for all networks and periods.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Parties {
     hasher: DefaultHashBuilder,
     list: Vec<Party>,
@@ -106,6 +106,15 @@ impl Sums {
         sum.received.add(received);
         sum.first = sum.first.min(Moment::of(seen.first));
         sum.last = sum.last.max(Moment::of(seen.last));
+    }
+
+    /// Adds all sums of another period.
+    pub(super) fn merge(&mut self, more: &Sums) {
+        for &Sum { who, sent, received, first, last } in &more.sums {
+            let seen = Seen { first: first.time(), last: last.time() };
+            let place = self.place(who, seen);
+            self.add(place, sent, received, seen);
+        }
     }
 
     /// All sums in the order of their lines, where the ones that stand apart come last.

@@ -1,0 +1,240 @@
+//! A page for a browser or a printer: one file, which asks for nothing else and says the same without scripts.
+//!
+//! Names come from others. All text goes through [`Escaped`], and the page forbids every style and script but its own.
+
+mod chart;
+mod matrix;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io::{self, Write};
+
+use super::page::Page;
+use super::{Amount, Line, Report, Tally, Who, figures};
+use crate::period::{Calendar, Every};
+use crate::time::Timestamp;
+
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+/// SHA-256 of the style and of the script in base 64; a test compares them.
+const STYLE_HASH: &str = "eDG3MSk3/p0Y9Qw+VFpRLP/yCwwsUD+BVsuPQ6YjDUo=";
+const SCRIPT_HASH: &str = "yiBizI6FxppdmDeK+H7Ps93e2r0uKIUU6ItdugyIwJI=";
+
+/// Text that is nothing but text. Control characters, and those that turn the direction of what follows, are replaced.
+struct Escaped<T>(T);
+
+impl<T: fmt::Display> fmt::Display for Escaped<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.to_string().chars() {
+            match c {
+                '&' => f.write_str("&amp;")?,
+                '<' => f.write_str("&lt;")?,
+                '>' => f.write_str("&gt;")?,
+                '"' => f.write_str("&quot;")?,
+                '\'' => f.write_str("&#39;")?,
+                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}' => {
+                    f.write_str("\u{fffd}")?
+                }
+                c if c.is_control() => f.write_str("\u{fffd}")?,
+                c => write!(f, "{c}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Who it is: of several networks, with the name of his.
+struct Name<'a>(Option<&'a str>, Who);
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(network) = self.0 {
+            write!(f, "{}: ", network_name(network))?;
+        }
+        match self.1 {
+            Who::Address(party) => party.fmt(f),
+            Who::Pair(src, dst) => write!(f, "{src} → {dst}"),
+        }
+    }
+}
+
+fn network_name(name: &str) -> &str {
+    if name.is_empty() { "-" } else { name }
+}
+
+pub(super) fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+    let Some(page) = &report.page else { return Ok(()) };
+    let total = page.total.lines().fold(Tally::default(), |mut sum, (_, line)| {
+        sum.add(line.tally);
+        sum
+    });
+    let clock = Calendar::new(report.query.zone, Every::Day);
+    let time = |time: Timestamp| clock.heading(time.clamped().0);
+    let since = report.query.since.or(total.seen.map(|seen| seen.first)).map(time);
+    let until = report.query.until.or(total.seen.map(|seen| seen.last)).map(time);
+    let range = match (&since, &until) {
+        (Some(since), Some(until)) => format!(", {} to {}", &since[..10], &until[..10]),
+        _ => String::new(),
+    };
+    let what = if report.is_by_pair() { "source and destination" } else { "address" };
+
+    writeln!(out, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>")?;
+    writeln!(
+        out,
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; \
+         script-src 'sha256-{SCRIPT_HASH}'; base-uri 'none'; form-action 'none'\"/>"
+    )?;
+    writeln!(out, "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>")?;
+    writeln!(out, "<title>Traffic by {what}{range}</title>\n<style>{STYLE}</style>\n</head>\n<body>")?;
+    writeln!(out, "<header>\n<h1>Traffic by {what}</h1>")?;
+    if report.query.only.is_some() {
+        writeln!(out, "<p>Of chosen addresses only.</p>")?;
+    }
+    facts(out, report, page, [since, until])?;
+    if total.seen.is_none() {
+        return writeln!(out, "</header>\n<p>Nothing was counted.</p>\n</body>\n</html>");
+    }
+    let bars = report.calendar().map(|_| chart::Bars::new(report, page)).filter(|bars| !bars.list.is_empty());
+    let (time_link, periods_link) = match bars {
+        Some(_) => ("<a href=\"#time\">Over time</a> ", " <a href=\"#periods\">Periods</a>"),
+        None => ("", ""),
+    };
+    writeln!(
+        out,
+        "<nav>{time_link}<a href=\"#totals\">Totals</a> <a href=\"#matrix\">Who to whom</a>{periods_link}</nav>\n\
+         </header>\n<main>"
+    )?;
+    if let Some(bars) = &bars {
+        chart::write(out, bars)?;
+    }
+    totals(out, page, &total)?;
+    matrix::write(out, &page.pairs, page.total.top)?;
+    if let Some(bars) = &bars {
+        periods(out, bars, &total)?;
+    }
+    writeln!(
+        out,
+        "</main>\n<footer>Counted by ztmon: IP bytes, each packet once. 1 kB is 1000 bytes. Times are those of {}.\
+         </footer>\n<script>{SCRIPT}</script>\n</body>\n</html>",
+        Escaped(report.query.zone)
+    )
+}
+
+/// What, when and how much.
+fn facts(out: &mut dyn Write, report: &Report, page: &Page, [since, until]: [Option<String>; 2]) -> io::Result<()> {
+    let mut moved = Amount::default();
+    page.pairs.lines().for_each(|(_, line)| moved.add(line.tally.sent));
+    let lines = page.total.lines().filter(|(_, line)| line.who.has_client()).count();
+    let fact = |out: &mut dyn Write, name: &str, class: &str, value: &str, more: &str| {
+        let more = if more.is_empty() { String::new() } else { format!("<small>{}</small>", Escaped(more)) };
+        writeln!(out, "<div><dt>{name}</dt><dd{class}>{}{more}</dd></div>", Escaped(value))
+    };
+    let exact = format!("{} bytes, {} packets", figures::thousands(moved.bytes), figures::thousands(moved.packets));
+    writeln!(out, "<dl>")?;
+    fact(out, "Total traffic", " class=\"big\"", &figures::bytes(moved.bytes), &exact)?;
+    let (who, by_pair) = if report.is_by_pair() { ("Pairs of clients", true) } else { ("Clients", false) };
+    if !by_pair || lines > 0 {
+        fact(out, who, " class=\"big\"", &figures::thousands(lines as u64), "")?;
+    }
+    if let Some(since) = since {
+        fact(out, "From", "", &since, "")?;
+    }
+    if let Some(until) = until {
+        fact(out, "To", "", &until, "")?;
+    }
+    let offset = report.offset().map(|offset| format!("UTC{offset} where the report begins")).unwrap_or_default();
+    fact(out, "Time zone", "", &report.query.zone.to_string(), &offset)?;
+    writeln!(out, "</dl>")
+}
+
+/// A number of bytes: rounded, and exactly for those who point at it.
+fn bytes(out: &mut dyn Write, bytes: u64) -> io::Result<()> {
+    write!(out, "<td class=\"n\" title=\"{}\">{}</td>", figures::thousands(bytes), figures::bytes(bytes))
+}
+
+/// Bytes and packets, both ways if there are two.
+fn amounts(out: &mut dyn Write, by_pair: bool, tally: &Tally) -> io::Result<()> {
+    for amount in [&tally.sent, &tally.received].into_iter().take(if by_pair { 1 } else { 2 }) {
+        bytes(out, amount.bytes)?;
+        write!(out, "<td class=\"n\">{}</td>", figures::thousands(amount.packets))?;
+    }
+    Ok(())
+}
+
+/// The heads of [`amounts`].
+fn heads(by_pair: bool) -> &'static str {
+    if by_pair {
+        "<th class=\"n s\">bytes</th><th class=\"n s\">packets</th>"
+    } else {
+        "<th class=\"n s\">sent</th><th class=\"n s\">packets</th><th class=\"n s\">received</th>\
+         <th class=\"n s\">packets</th>"
+    }
+}
+
+/// All lines of the report, its periods in one.
+fn totals(out: &mut dyn Write, page: &Page, total: &Tally) -> io::Result<()> {
+    let report = &page.total;
+    let (by_pair, networks) = (report.is_by_pair(), report.shows_networks());
+    let most = report.lines().map(|(_, line)| line.tally.bytes()).max().unwrap_or(0);
+    writeln!(
+        out,
+        "<section id=\"totals\">\n<h2>Totals</h2>\n<div class=\"wide\"><table class=\"sorts\">\n<thead><tr>"
+    )?;
+    if networks {
+        write!(out, "<th class=\"s\">network</th>")?;
+    }
+    let names = if by_pair { &["source", "destination"][..] } else { &["address"] };
+    for name in names {
+        write!(out, "<th class=\"s address\">{name}</th>")?;
+    }
+    writeln!(out, "{}<th class=\"n\">share</th><th class=\"bar\"></th></tr></thead>\n<tbody>", heads(by_pair))?;
+    for (network, Line { who, tally }) in report.lines() {
+        write!(out, "<tr>")?;
+        if networks {
+            write!(out, "<td><bdi>{}</bdi></td>", Escaped(network_name(network)))?;
+        }
+        match who {
+            Who::Address(party) => write!(out, "<td class=\"address\">{}</td>", Escaped(party))?,
+            Who::Pair(src, dst) => {
+                write!(out, "<td class=\"address\">{}</td><td class=\"address\">{}</td>", Escaped(src), Escaped(dst))?;
+            }
+        }
+        amounts(out, by_pair, &tally)?;
+        let share = figures::share(tally.bytes(), total.bytes());
+        let bar = (tally.bytes() * 1000).checked_div(most).unwrap_or(0);
+        writeln!(
+            out,
+            "<td class=\"n\">{}</td><td class=\"bar\"><svg viewBox=\"0 0 1000 1\" preserveAspectRatio=\"none\">\
+             <rect width=\"{bar}\" height=\"1\"/></svg></td></tr>",
+            Escaped(share)
+        )?;
+    }
+    let name = usize::from(networks) + names.len();
+    write!(out, "</tbody>\n<tfoot><tr><th colspan=\"{name}\">total</th>")?;
+    amounts(out, by_pair, total)?;
+    writeln!(out, "<td class=\"n\">100%</td><td class=\"bar\"></td></tr></tfoot>\n</table></div>\n</section>")
+}
+
+/// Each period with what was moved in it.
+fn periods(out: &mut dyn Write, bars: &chart::Bars, total: &Tally) -> io::Result<()> {
+    // What is known of a period beyond its traffic, such as its coverage, belongs here: a head and a cell each.
+    let by_pair = bars.report.is_by_pair();
+    writeln!(out, "<section id=\"periods\">\n<h2>Periods</h2>\n<div class=\"wide\"><table class=\"sorts\">")?;
+    writeln!(out, "<thead><tr><th class=\"s\">{} from</th>{}</tr></thead>\n<tbody>", bars.every(), heads(by_pair))?;
+    for bar in &bars.list {
+        write!(out, "<tr><td>{}</td>", Escaped(bars.calendar.heading(bar.period.start)))?;
+        amounts(out, by_pair, &bar.total)?;
+        writeln!(out, "</tr>")?;
+    }
+    write!(out, "</tbody>\n<tfoot><tr><th>total</th>")?;
+    amounts(out, by_pair, total)?;
+    writeln!(out, "</tr></tfoot>\n</table></div>\n</section>")
+}
+
+impl Report {
+    fn is_by_pair(&self) -> bool {
+        self.query.by == super::By::Pair
+    }
+}
