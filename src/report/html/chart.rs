@@ -117,7 +117,7 @@ impl Scale {
     fn new(bars: &Bars) -> Self {
         let most = |of: fn(&Tally) -> u64| bars.list.iter().map(|bar| of(&bar.total)).max().unwrap_or(0) as f64;
         let (up, down) = (most(|tally| tally.sent.bytes), most(|tally| tally.received.bytes));
-        let wish = ((up + down) / 6.0).max(1.0);
+        let wish = ((up + down) / 8.0).max(1.0);
         let ten = 10_f64.powf(wish.log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|n| n * ten).find(|step| *step >= wish).unwrap_or(wish);
         let whole = |bytes: f64| (bytes / step).ceil() * step;
@@ -139,34 +139,34 @@ pub(super) fn write(out: &mut dyn Write, bars: &Bars) -> io::Result<()> {
     if let Some(asked) = bars.asked.filter(|asked| asked.to_string() != every) {
         writeln!(out, "By {asked} there would be more bars than can be drawn; other formats have them.")?;
     }
-    writeln!(out, "</p>\n<figure><div class=\"wide\"><svg class=\"chart\" role=\"img\" viewBox=\"0 0 {WIDTH} 324\"")?;
+    writeln!(out, "</p>\n<figure><div class=\"wide\"><svg class=\"chart\" role=\"img\" viewBox=\"0 0 {WIDTH} 320\"")?;
     writeln!(out, " aria-label=\"Bytes by {every}{sides}; the figures are in the tables\">")?;
 
     let steps = |bytes: f64| (bytes / scale.step).round() as i32;
     for i in -steps(scale.down)..=steps(scale.up) {
         let y = scale.y(f64::from(i) * scale.step);
-        let class = if i == 0 { "zero" } else { "grid" };
         let bytes = figures::bytes((f64::from(i.abs()) * scale.step) as u64);
-        writeln!(out, "<line class=\"{class}\" x1=\"{LEFT}\" x2=\"{WIDTH}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>")?;
+        writeln!(out, "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{WIDTH}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>")?;
         writeln!(out, "<text class=\"y\" x=\"{}\" y=\"{:.1}\">{bytes}</text>", LEFT - 8.0, y + 4.0)?;
     }
-    let end = if both { "sent ↑" } else { "bytes" };
-    writeln!(out, "<text x=\"{LEFT}\" y=\"12\">{end}</text>")?;
-    if both {
-        writeln!(out, "<text x=\"{LEFT}\" y=\"{:.1}\">received ↓</text>", TOP + PLOT + 27.0)?;
+    let ends =
+        if both { [("sent ↑", 12.0), ("received ↓", TOP + PLOT + 20.0)] } else { [("bytes", 12.0), ("", 0.0)] };
+    for (end, y) in ends.iter().filter(|(end, _)| !end.is_empty()) {
+        writeln!(out, "<text class=\"y\" x=\"{}\" y=\"{y}\">{end}</text>", LEFT - 8.0)?;
     }
 
     let slot = (WIDTH - LEFT) / bars.list.len() as f64;
     let gap = if slot > 4.0 { (slot * 0.2).max(slot - WIDEST_BAR) } else { 0.0 };
     draw(out, bars, &scale, slot, gap)?;
+    writeln!(out, "<line class=\"zero\" x1=\"{LEFT}\" x2=\"{WIDTH}\" y1=\"{0:.1}\" y2=\"{0:.1}\"/>", scale.y(0.0))?;
 
     let stride = bars.list.len().div_ceil(9);
     for (i, bar) in bars.list.iter().enumerate() {
         let x = LEFT + i as f64 * slot;
         if i % stride == 0 && (i == 0 || x < WIDTH - 45.0) {
-            let x = (x + slot / 2.0).max(LEFT + 32.0 + if both { 60.0 } else { 0.0 });
+            let x = (x + slot / 2.0).max(LEFT + 32.0);
             let label = mark(bars, bar.period.start);
-            writeln!(out, "<text class=\"x\" x=\"{x:.1}\" y=\"{:.1}\">{label}</text>", TOP + PLOT + 27.0)?;
+            writeln!(out, "<text class=\"x\" x=\"{x:.1}\" y=\"{:.1}\">{label}</text>", TOP + PLOT + 20.0)?;
         }
         write!(out, "<rect class=\"hit\" x=\"{x:.1}\" y=\"{TOP}\" width=\"{slot:.2}\" height=\"{PLOT}\"><title>")?;
         write!(out, "{}", bars.calendar.heading(bar.period.start))?;
@@ -200,26 +200,32 @@ fn sign(i: usize) -> String {
     if i == COLOURS { String::new() } else { (i + 1).to_string() }
 }
 
-/// The bars: one shape for each colour and side, and signs where there is room.
+/// The bars: one shape for each colour, and its sign once on either side if there is room.
 fn draw(out: &mut dyn Write, bars: &Bars, scale: &Scale, slot: f64, gap: f64) -> io::Result<()> {
     let mut signs = Vec::new();
     let mut ends = vec![[0.0, 0.0]; bars.list.len()];
     for (i, _) in bars.colours() {
+        // Where each side of it is widest.
+        let mut widest = [None::<(f64, f64, f64)>; 2];
         write!(out, "<path class=\"f{}{}\" d=\"", class(i), if slot < 4.0 { " thin" } else { "" })?;
         for (n, (bar, ends)) in bars.list.iter().zip(&mut ends).enumerate() {
             let tally = &bar.moved[i];
             let sides = [tally.sent.bytes as f64, -(tally.received.bytes as f64)];
-            for (end, bytes) in ends.iter_mut().zip(sides).filter(|(_, bytes)| *bytes != 0.0) {
+            for ((end, bytes), widest) in
+                ends.iter_mut().zip(sides).zip(&mut widest).filter(|((_, bytes), _)| *bytes != 0.0)
+            {
                 let (from, to) = (scale.y(*end), scale.y(*end + bytes));
                 *end += bytes;
                 let (x, width) = (LEFT + n as f64 * slot + gap / 2.0, slot - gap);
                 write!(out, "M{x:.1} {from:.1}h{width:.2}V{to:.1}h{:.2}z", -width)?;
-                if i < COLOURS && width >= 10.0 && (to - from).abs() >= 13.0 {
-                    signs.push((x + width / 2.0, (from + to) / 2.0 + 3.5, sign(i)));
+                let height = (to - from).abs();
+                if width >= 9.0 && height >= 12.0 && widest.is_none_or(|(_, _, most)| most < height) {
+                    *widest = Some((x + width / 2.0, (from + to) / 2.0 + 3.5, height));
                 }
             }
         }
         writeln!(out, "\"/>")?;
+        signs.extend(widest.into_iter().flatten().map(|(x, y, _)| (x, y, sign(i))));
     }
     for (x, y, sign) in signs {
         writeln!(out, "<text class=\"k\" x=\"{x:.1}\" y=\"{y:.1}\">{sign}</text>")?;

@@ -10,7 +10,7 @@ use super::super::{Line, Party, Report, Who, figures};
 use super::{Escaped, network_name};
 
 /// The most rows and columns of a grid, without that of all others.
-const MOST: usize = 12;
+const MOST: usize = 10;
 
 /// Shades that a cell may have. There are as many in the style.
 const SHADES: f64 = 6.0;

@@ -19,7 +19,7 @@ const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
 /// SHA-256 of the style and of the script in base 64; a test compares them.
-const STYLE_HASH: &str = "eDG3MSk3/p0Y9Qw+VFpRLP/yCwwsUD+BVsuPQ6YjDUo=";
+const STYLE_HASH: &str = "JyOhBdgRYaYRWzcWpxWnIoluV3HVa35Abaqhsqi/Qko=";
 const SCRIPT_HASH: &str = "yiBizI6FxppdmDeK+H7Ps93e2r0uKIUU6ItdugyIwJI=";
 
 /// Text that is nothing but text. Control characters, and those that turn the direction of what follows, are replaced.
@@ -158,7 +158,7 @@ fn bytes(out: &mut dyn Write, bytes: u64) -> io::Result<()> {
 fn amounts(out: &mut dyn Write, by_pair: bool, tally: &Tally) -> io::Result<()> {
     for amount in [&tally.sent, &tally.received].into_iter().take(if by_pair { 1 } else { 2 }) {
         bytes(out, amount.bytes)?;
-        write!(out, "<td class=\"n\">{}</td>", figures::thousands(amount.packets))?;
+        write!(out, "<td class=\"n p\">{}</td>", figures::thousands(amount.packets))?;
     }
     Ok(())
 }
@@ -166,10 +166,10 @@ fn amounts(out: &mut dyn Write, by_pair: bool, tally: &Tally) -> io::Result<()> 
 /// The heads of [`amounts`].
 fn heads(by_pair: bool) -> &'static str {
     if by_pair {
-        "<th class=\"n s\">bytes</th><th class=\"n s\">packets</th>"
+        "<th class=\"n s\">bytes</th><th class=\"n p s\">packets</th>"
     } else {
-        "<th class=\"n s\">sent</th><th class=\"n s\">packets</th><th class=\"n s\">received</th>\
-         <th class=\"n s\">packets</th>"
+        "<th class=\"n s\">sent</th><th class=\"n p s\">packets</th><th class=\"n s\">received</th>\
+         <th class=\"n p s\">packets</th>"
     }
 }
 
@@ -220,16 +220,17 @@ fn totals(out: &mut dyn Write, page: &Page, total: &Tally) -> io::Result<()> {
 /// Each period with what was moved in it.
 fn periods(out: &mut dyn Write, bars: &chart::Bars, total: &Tally) -> io::Result<()> {
     // What is known of a period beyond its traffic, such as its coverage, belongs here: a head and a cell each.
-    let by_pair = bars.report.is_by_pair();
+    // Of all addresses, what is sent is received.
+    let once = bars.report.is_by_pair() || bars.report.query.only.is_none();
     writeln!(out, "<section id=\"periods\">\n<h2>Periods</h2>\n<div class=\"wide\"><table class=\"sorts\">")?;
-    writeln!(out, "<thead><tr><th class=\"s\">{} from</th>{}</tr></thead>\n<tbody>", bars.every(), heads(by_pair))?;
+    writeln!(out, "<thead><tr><th class=\"s\">{} from</th>{}</tr></thead>\n<tbody>", bars.every(), heads(once))?;
     for bar in &bars.list {
         write!(out, "<tr><td>{}</td>", Escaped(bars.calendar.heading(bar.period.start)))?;
-        amounts(out, by_pair, &bar.total)?;
+        amounts(out, once, &bar.total)?;
         writeln!(out, "</tr>")?;
     }
     write!(out, "</tbody>\n<tfoot><tr><th>total</th>")?;
-    amounts(out, by_pair, total)?;
+    amounts(out, once, total)?;
     writeln!(out, "</tr></tfoot>\n</table></div>\n</section>")
 }
 
