@@ -20,13 +20,13 @@ const DEFAULT_WIDTH: usize = 100;
 /// What becomes of all that is counted.
 pub(super) enum Sums {
     /// Sums, for a report.
-    Report(Builder),
+    Report(Box<Builder>),
     /// Counters over time.
     Series(Box<Backfill>),
 }
 
 enum Content {
-    Report(Report),
+    Report(Box<Report>),
     Series(Box<Ready>),
 }
 
@@ -35,7 +35,7 @@ impl Sums {
     pub(super) fn new(output: &Output, query: Query) -> anyhow::Result<Self> {
         Ok(match output.format {
             Some(Form::OpenMetrics) => Sums::Series(Box::new(Backfill::new(&output.series)?)),
-            _ => Sums::Report(Builder::new(query)),
+            _ => Sums::Report(Box::new(Builder::new(query))),
         })
     }
 
@@ -148,7 +148,7 @@ impl Destination {
         summary: &serde_json::Value,
     ) -> anyhow::Result<()> {
         let content = match sums {
-            Sums::Report(builder) => Content::Report(builder.finish(output.sort, output.top)),
+            Sums::Report(builder) => Content::Report(Box::new(builder.finish(output.sort, output.top))),
             Sums::Series(backfill) => Content::Series(Box::new(backfill.finish(since, until)?)),
         };
         let print = |out: &mut dyn Write| {
