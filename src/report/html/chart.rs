@@ -14,8 +14,8 @@ use crate::period::{Calendar, Every, Period};
 const COLOURS: usize = 6;
 
 const WIDTH: f64 = 960.0;
-const LEFT: f64 = 66.0;
-const TOP: f64 = 22.0;
+const LEFT: f64 = 76.0;
+const TOP: f64 = 26.0;
 const PLOT: f64 = 270.0;
 const WIDEST_BAR: f64 = 56.0;
 
@@ -139,7 +139,7 @@ pub(super) fn write(out: &mut dyn Write, bars: &Bars) -> io::Result<()> {
     if let Some(asked) = bars.asked.filter(|asked| asked.to_string() != every) {
         writeln!(out, "By {asked} there would be more bars than can be drawn; other formats have them.")?;
     }
-    writeln!(out, "</p>\n<figure><div class=\"wide\"><svg class=\"chart\" role=\"img\" viewBox=\"0 0 {WIDTH} 320\"")?;
+    writeln!(out, "</p>\n<figure><div class=\"wide\"><svg class=\"chart\" role=\"img\" viewBox=\"0 0 {WIDTH} 322\"")?;
     writeln!(out, " aria-label=\"Bytes by {every}{sides}; the figures are in the tables\">")?;
 
     let steps = |bytes: f64| (bytes / scale.step).round() as i32;

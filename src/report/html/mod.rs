@@ -19,7 +19,7 @@ const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
 /// SHA-256 of the style and of the script in base 64; a test compares them.
-const STYLE_HASH: &str = "JyOhBdgRYaYRWzcWpxWnIoluV3HVa35Abaqhsqi/Qko=";
+const STYLE_HASH: &str = "cTe8PF9vsLC130boJdI/y1rRvwnf31yURtIp5ytfkRc=";
 const SCRIPT_HASH: &str = "yiBizI6FxppdmDeK+H7Ps93e2r0uKIUU6ItdugyIwJI=";
 
 /// Text that is nothing but text. Control characters, and those that turn the direction of what follows, are replaced.
@@ -126,7 +126,9 @@ pub(super) fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
 fn facts(out: &mut dyn Write, report: &Report, page: &Page, [since, until]: [Option<String>; 2]) -> io::Result<()> {
     let mut moved = Amount::default();
     page.pairs.lines().for_each(|(_, line)| moved.add(line.tally.sent));
-    let lines = page.total.lines().filter(|(_, line)| line.who.has_client()).count();
+    // Those that `top` leaves out count here as well.
+    let all = page.total.periods().flat_map(|all| page.total.moved(all));
+    let clients = all.filter(|(_, line)| line.who.has_client()).count();
     let fact = |out: &mut dyn Write, name: &str, class: &str, value: &str, more: &str| {
         let more = if more.is_empty() { String::new() } else { format!("<small>{}</small>", Escaped(more)) };
         writeln!(out, "<div><dt>{name}</dt><dd{class}>{}{more}</dd></div>", Escaped(value))
@@ -134,10 +136,8 @@ fn facts(out: &mut dyn Write, report: &Report, page: &Page, [since, until]: [Opt
     let exact = format!("{} bytes, {} packets", figures::thousands(moved.bytes), figures::thousands(moved.packets));
     writeln!(out, "<dl>")?;
     fact(out, "Total traffic", " class=\"big\"", &figures::bytes(moved.bytes), &exact)?;
-    let (who, by_pair) = if report.is_by_pair() { ("Pairs of clients", true) } else { ("Clients", false) };
-    if !by_pair || lines > 0 {
-        fact(out, who, " class=\"big\"", &figures::thousands(lines as u64), "")?;
-    }
+    let who = if report.is_by_pair() { "Pairs" } else { "Clients" };
+    fact(out, who, " class=\"big\"", &figures::thousands(clients as u64), "")?;
     if let Some(since) = since {
         fact(out, "From", "", &since, "")?;
     }
