@@ -203,13 +203,12 @@ fn totals(out: &mut dyn Write, page: &Page, total: &Tally) -> io::Result<()> {
         }
         amounts(out, by_pair, &tally)?;
         let share = figures::share(tally.bytes(), total.bytes());
-        let bar = (tally.bytes() * 1000).checked_div(most).unwrap_or(0);
-        writeln!(
-            out,
-            "<td class=\"n\">{}</td><td class=\"bar\"><svg viewBox=\"0 0 1000 1\" preserveAspectRatio=\"none\">\
-             <rect width=\"{bar}\" height=\"1\"/></svg></td></tr>",
-            Escaped(share)
-        )?;
+        write!(out, "<td class=\"n\">{}</td><td class=\"bar\">", Escaped(share))?;
+        let tenths = (tally.bytes() * 1000).checked_div(most).unwrap_or(0);
+        if tenths > 0 {
+            write!(out, "<svg><rect width=\"{}.{}%\" height=\"100%\"/></svg>", tenths / 10, tenths % 10)?;
+        }
+        writeln!(out, "</td></tr>")?;
     }
     let name = usize::from(networks) + names.len();
     write!(out, "</tbody>\n<tfoot><tr><th colspan=\"{name}\">total</th>")?;
