@@ -47,6 +47,16 @@ impl Sums {
         }
     }
 
+    /// Where rows must be cut: says for a second which is the first cut behind it, if there is one.
+    pub(super) fn cuts(&self) -> impl Fn(i64) -> Option<i64> + use<> {
+        let (calendar, buckets) = match self {
+            Sums::Report(builder) => (builder.calendar(), false),
+            Sums::Series(_) => (None, true),
+        };
+        // No bucket is longer than an hour, or begins within one and ends in the next.
+        move |second| if buckets { Some((second.div_euclid(3600) + 1) * 3600) } else { Some(calendar?.period(second)?.end) }
+    }
+
     /// Notes when an end of a network was first seen.
     pub(super) fn know(&mut self, network: &str, end: End, first: Timestamp) {
         if let Sums::Report(builder) = self {

@@ -35,18 +35,24 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     let mut sums = Sums::new(output, query)?;
     let mut total = Counts::default();
     let mut seen: Option<Seen> = None;
-    reader.rows(origin, range, |network, bucket, row| {
-        if !sums.shows(&row) {
-            return Ok(());
-        }
-        sums.add(network, bucket, &row)?;
-        // A packet beyond the limit of pairs made a row for either end.
-        if row.src.end != End::Beyond {
-            total.add(row.counts);
-        }
-        seen.get_or_insert(row.seen).merge(row.seen);
-        Ok(())
-    })?;
+    let cuts = sums.cuts();
+    reader.rows(
+        origin,
+        range,
+        cuts,
+        |network, bucket, row| {
+            if !sums.shows(&row) {
+                return Ok(());
+            }
+            sums.add(network, bucket, &row)?;
+            // A packet beyond the limit of pairs made a row for either end.
+            if row.src.end != End::Beyond {
+                total.add(row.counts);
+            }
+            seen.get_or_insert(row.seen).merge(row.seen);
+            Ok(())
+        },
+    )?;
     if output.every().is_some() {
         reader.first_seen(origin, |network, end, first| sums.know(network, end, first))?;
     }
