@@ -9,11 +9,12 @@ use anyhow::{Result, ensure};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tempfile::TempDir;
 
+use super::history::History;
 use super::level::{BUCKETS, DAYS, Level};
 use super::rows::rows;
 use super::table::{Damage, HISTORY, IMPORT, TOTAL};
 use super::{blame, days, explain, log, migrate, resolve, wal};
-use crate::time::Bucket;
+use crate::time::{Bucket, Timestamp};
 use crate::traffic::{Origin, Row};
 
 /// Reads a database while a [`Writer`](super::Writer) writes it, after it stopped, or after it was killed.
@@ -94,6 +95,16 @@ impl Reader {
         let now = self.conn.unchecked_transaction()?;
         rows(&now, origin, range, next_cut, each).map_err(|error| blame(&self.path, "cannot read", error))?;
         self.check_unwritten()
+    }
+
+    /// Since when there is live usage, if what was before has been deleted.
+    ///
+    /// # Errors
+    /// If the database cannot be read or is damaged.
+    pub fn live_from(&self) -> Result<Option<Timestamp>> {
+        let history = History::read(&self.conn).map_err(|error| blame(&self.path, "cannot read", error))?;
+        self.check_unwritten()?;
+        Ok(history.live_from.map(|seconds| Timestamp::new(seconds, 0)))
     }
 
     /// Reads everything and verifies it.
