@@ -54,7 +54,9 @@ impl Sums {
             Sums::Series(_) => (None, true),
         };
         // No bucket is longer than an hour, or begins within one and ends in the next.
-        move |second| if buckets { Some((second.div_euclid(3600) + 1) * 3600) } else { Some(calendar?.period(second)?.end) }
+        move |second| {
+            if buckets { Some((second.div_euclid(3600) + 1) * 3600) } else { Some(calendar?.period(second)?.end) }
+        }
     }
 
     /// Notes when an end of a network was first seen.
