@@ -46,7 +46,7 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     let path = database.path.display().to_string();
     let time = |of: fn(Seen) -> Timestamp| seen.map(|seen| of(seen).to_string());
     let (first, last) = (time(|seen| seen.first), time(|seen| seen.last));
-    let summary = json!({
+    let mut summary = json!({
         "database": path,
         "origin": origin_name,
         "bytes": total.bytes,
@@ -54,6 +54,12 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
         "first_seen": first,
         "last_seen": last,
     });
+    // A report of times that are all kept has nothing to say of it.
+    let live_from =
+        reader.live_from()?.filter(|from| origin != Some(Origin::Import) && since.is_none_or(|since| since < *from));
+    if let Some(live_from) = live_from {
+        summary["live_from"] = json!(live_from.to_string());
+    }
     destination.print(sums, output, (since, until), &summary)?;
     if !output.quiet {
         let line = match (first, last) {
@@ -62,6 +68,9 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
             }
             _ => format!("{path}: no packets\n"),
         };
+        let of_before =
+            live_from.map(|from| format!("{path}: live history from {from} on; what was before is deleted\n"));
+        let line = line + &of_before.unwrap_or_default();
         io::stderr().write_all(line.as_bytes()).ok();
     }
     Ok(Status::Done)

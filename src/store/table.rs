@@ -296,6 +296,14 @@ impl<'c> Puts<'c> {
         Ok(())
     }
 
+    /// Takes out a row of a table with an id; `before` is its checksum.
+    pub(super) fn remove(&mut self, before: i64, id: i64) -> Result<()> {
+        self.conn.execute(&format!("DELETE FROM {} WHERE id = ?1", self.table.name), [id])?;
+        self.seal = self.seal.plus(-1, before.wrapping_neg());
+        self.changed = true;
+        Ok(())
+    }
+
     /// The number for a new row of a table with an id.
     pub(super) fn next_id(&self) -> Result<i64> {
         let sql = format!("SELECT coalesce(max(id), 0) + 1 FROM {}", self.table.name);

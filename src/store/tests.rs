@@ -8,9 +8,11 @@ use super::*;
 use crate::traffic::{Counts, Delta, DeltaRow, Directory, End, Endpoint, Origin, Row, Totals};
 
 mod access;
+mod age;
 mod damage;
 mod days;
 mod log;
+mod steps;
 mod sums;
 
 /// A directory of its own and a database to be in it.
