@@ -7,8 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rusqlite::Connection;
 use support::pcap::{Capture, Packet, SECOND};
-use support::{Ended, OBSERVER, real, run, skip, ztmon};
+use support::serve::Setup;
+use support::{Ended, OBSERVER, eventually, real, run, skip, ztmon};
 use tempfile::TempDir;
 
 const HOUR: u64 = 3600;
@@ -26,14 +28,14 @@ fn page_of_the_real_network(more: &[&str]) -> String {
     printed(&[&args[..], more, &[capture.to_str().unwrap()]].concat())
 }
 
-/// Hosts that send outside every few hours, from 2026-03-01 on.
+/// Hosts that send outside every few hours, from 2020-03-01 on.
 fn capture(folder: &Path, days: u64) -> String {
     let path = folder.join(format!("{days}.pcap"));
     let mut capture = Capture::default();
     for number in 0..days * 6 {
         let (src, len) = ([10, 0, 0, 1 + (number % 9) as u8], 100 + (number * 37 % 1300) as u16);
         let packet = Packet { src, dst: [192, 0, 2, 1], len, number: number as u32 };
-        capture.add_teed((1_772_323_200 + number * 4 * HOUR) * SECOND, &packet);
+        capture.add_teed((1_583_020_800 + number * 4 * HOUR) * SECOND, &packet);
     }
     capture.write(&path);
     path.to_str().unwrap().to_owned()
@@ -74,6 +76,34 @@ fn a_database_gives_the_page_that_replay_printed() {
         assert!(replayed.contains("Bytes by week"));
         assert_eq!(printed(&[&["report", "--db", db], &args[..]].concat()), replayed, "{days}");
     }
+}
+
+#[test]
+fn what_is_kept_too_long_for_every_period_has_no_chart() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("ztmon.db");
+    let path = db.to_str().unwrap();
+    printed(&["replay", "--quiet", "--db", path, &capture(folder.path(), 2)]);
+    let report = |more: &[&str]| {
+        let args = ["report", "--quiet", "--db", path, "--format", "html", "--tz", "Asia/Kathmandu"];
+        run(ztmon().args(args).args(more))
+    };
+    let page = report(&[]).stdout;
+    assert!(page.contains("Bytes by hour"), "{page}");
+    // Buckets of an hour, and hours that begin at a quarter past.
+    let nothing = folder.path().join("nothing.pcap");
+    Capture::default().write(&nothing);
+    let serve = Setup::new(&db).source(&nothing, "max").start();
+    let kept = || Connection::open(&db).unwrap().query_row("SELECT min(seconds) FROM bucket", [], |row| row.get(0));
+    eventually("longer buckets", || (kept() == Ok(3600)).then_some(()));
+    serve.stop();
+    let totals = |page: &str| {
+        page.split("<section id=\"totals\">").nth(1).unwrap().split("</section>").next().unwrap().to_owned()
+    };
+    let kept = report(&[]).stdout;
+    assert!(!kept.contains("id=\"time\"") && !kept.contains("id=\"periods\""), "{kept}");
+    assert_eq!(totals(&kept), totals(&page));
+    assert!(report(&["--every", "hour"]).refusal().contains("kept as one"));
 }
 
 /// A browser with a folder of its own.
