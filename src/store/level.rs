@@ -1,7 +1,6 @@
 //! Usage by intervals, on two levels: buckets of minutes or hours, and days. What is said of one holds of the other.
 
 use anyhow::{Context, Result, bail};
-use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, Statement, ToSql, params};
 
 use super::table::{self, BUCKET, DAY, Damage, Puts, Seal, Table};
@@ -103,7 +102,7 @@ impl Interval {
 impl Level {
     pub(super) fn checksum(&self, pair: i64, usage: &Usage) -> i64 {
         let Usage { bytes, packets, copies, first, last } = *usage;
-        table::checksum(self.usage, [pair, bytes, packets, copies, first, last].map(ValueRef::Integer))
+        table::checksum_of_integers(self.usage, [pair, bytes, packets, copies, first, last])
     }
 
     /// Selects an interval's usage for [`Level::scan`].

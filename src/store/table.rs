@@ -123,6 +123,20 @@ pub(super) fn checksum<'a>(table: &str, values: impl IntoIterator<Item = ValueRe
     bytes.checksum()
 }
 
+/// The same of integers alone, of which there are many, and of a table whose name has at most 16 bytes.
+pub(super) fn checksum_of_integers(table: &str, values: [i64; 6]) -> i64 {
+    let mut bytes = [0; 9 + 16 + 6 * 9];
+    let (name, rest) = bytes.split_at_mut(9 + table.len());
+    name[0] = b't';
+    name[1..9].copy_from_slice(&(table.len() as u64).to_le_bytes());
+    name[9..].copy_from_slice(table.as_bytes());
+    for (place, value) in rest.chunks_exact_mut(9).zip(values) {
+        place[0] = b'i';
+        place[1..].copy_from_slice(&value.to_le_bytes());
+    }
+    XxHash3_64::oneshot(&bytes[..9 + table.len() + 6 * 9]).cast_signed()
+}
+
 impl Table {
     /// Selects the rows, checksum last, with the rest of the statement behind it.
     pub(super) fn select(&self, rest: &str) -> String {
