@@ -40,7 +40,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use rusqlite::ErrorCode;
 
 use crate::time::{Bucket, SECOND, Timestamp};
-use crate::traffic::{End, Seen, Totals};
+use crate::traffic::{Endpoint, Seen, Totals};
 use table::Damage;
 
 pub use add::Source;
@@ -58,9 +58,9 @@ pub struct NetworkId(i64);
 pub struct LiveTotals {
     /// The network.
     pub network: NetworkId,
-    /// Who.
-    pub end: End,
-    /// How much.
+    /// Who, and the first MAC that was seen with it.
+    pub endpoint: Endpoint,
+    /// How much, behind whatever MAC.
     pub totals: Totals,
 }
 

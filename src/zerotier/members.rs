@@ -171,6 +171,13 @@ impl Members {
         node.is_some_and(|node| !self.nodes.contains_key(&node) && self.confirmed.insert(node))
     }
 
+    /// Takes what [`Members::note`] found out of the same network before.
+    pub fn confirm_as(&mut self, before: &Members) {
+        if self.network == before.network {
+            self.confirmed.extend(&before.confirmed);
+        }
+    }
+
     /// The member whose MAC this is.
     ///
     /// Most MACs that could be a member's are. A bridged machine's may look like one: so where all members are known, by a

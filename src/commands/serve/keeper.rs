@@ -119,7 +119,7 @@ impl Keeper {
         let mut board = lock(&self.board);
         // How long clients have been idle shows in the packets' times; a clock that is off must not make all idle.
         let latest = live.iter().map(|total| total.totals.seen.last).max().map(|last| last.min(Timestamp::now()));
-        for LiveTotals { network: id, end, totals } in live {
+        for LiveTotals { network: id, endpoint, totals } in live {
             if !self.networks.contains_key(&id) {
                 self.networks.insert(id, self.writer.network_name(id)?);
             }
@@ -127,7 +127,7 @@ impl Keeper {
             let network = network(networks, &self.networks[&id]);
             network.clients.loaded = true;
             let idle = latest.map_or(0, |latest| latest.clamped().0.saturating_sub(totals.seen.last.clamped().0));
-            network.clients.load(listing, end, &totals, -idle.max(0));
+            network.clients.load(listing, endpoint, &totals, -idle.max(0));
         }
         Ok(())
     }

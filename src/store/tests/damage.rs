@@ -16,7 +16,7 @@ pub fn shown(path: &Path) -> Option<Shown> {
     rows.extend(read_cut(path, None, None..None, |second| Some(second.div_euclid(86_400) * 86_400 + 300)).ok()?);
     let (writer, live) = Writer::open_with_live_totals(path, None).ok()?;
     assert_eq!(live, writer.live_totals().unwrap());
-    Some((rows, live.into_iter().map(|live| (live.end, live.totals)).collect()))
+    Some((rows, live.into_iter().map(|live| (live.endpoint.end, live.totals)).collect()))
 }
 
 /// A database with something of everything.
