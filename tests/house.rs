@@ -23,9 +23,9 @@ const MAY_KNOW: [(&str, &[&str]); 20] = [
     ("zerotier", NOUNS),
     ("metrics", &["frame", "packet", "time", "traffic", "meter", "zerotier"]),
     ("capture", NOUNS),
-    ("store", NOUNS),
+    ("store", &["frame", "packet", "time", "traffic", "zerotier"]),
     ("web", &[]),
-    ("cli", &["packet", "time", "traffic", "period", "meter", "report", "zerotier"]),
+    ("cli", &["packet", "time", "traffic", "period", "meter", "report", "web", "zerotier"]),
     (
         "commands",
         &[

@@ -24,6 +24,7 @@ mod forget;
 mod history;
 mod level;
 mod log;
+mod members;
 mod migrate;
 mod read;
 mod repair;
@@ -45,6 +46,7 @@ use table::Damage;
 
 pub use add::Source;
 pub use forget::Forgotten;
+pub use members::KeptMember;
 pub use read::Reader;
 pub use repair::{Repaired, repair};
 pub use write::Writer;

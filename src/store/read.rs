@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::history::History;
 use super::level::{BUCKETS, DAYS, Level};
 use super::rows::{endpoint, rows};
-use super::table::{Damage, ENDPOINT, HISTORY, IMPORT, NETWORK, TOTAL};
+use super::table::{ADDRESS_NAME, ASSIGNMENT, Damage, ENDPOINT, HISTORY, IMPORT, MEMBER, NETWORK, TOTAL};
 use super::{blame, days, explain, log, migrate, resolve, seen, wal};
 use crate::time::{Bucket, Timestamp};
 use crate::traffic::{End, Origin, Row};
@@ -23,8 +23,8 @@ use crate::traffic::{End, Origin, Row};
 /// It never writes the database, nor creates it. In a process that also has the writer, it goes before the writer.
 #[derive(Debug)]
 pub struct Reader {
-    conn: Connection,
-    path: PathBuf,
+    pub(super) conn: Connection,
+    pub(super) path: PathBuf,
     /// Opened as a file that nobody writes; see [`Reader::open`].
     immutable: bool,
     /// Where the copy is that is read, if not in its own place.
@@ -209,7 +209,7 @@ fn immutable_uri(path: &Path) -> String {
 pub(super) fn verify(conn: &Connection) -> Result<()> {
     rows(conn, None, None..None, |_| None, |_, _, _| Ok(()))?;
     days::check(conn)?;
-    for table in [&TOTAL, &IMPORT, &HISTORY] {
+    for table in [&TOTAL, &IMPORT, &HISTORY, &MEMBER, &ASSIGNMENT, &ADDRESS_NAME] {
         table.scan(conn, |_| Ok(()))?;
     }
     // Rows of usage without a bucket would show nowhere.

@@ -294,7 +294,7 @@ impl Writer {
         counted.map_err(anyhow::Error::from).flatten().map_err(|error| self.reading(error))
     }
 
-    fn check_open(&self) -> Result<()> {
+    pub(super) fn check_open(&self) -> Result<()> {
         ensure!(self.open && !self.conn.is_autocommit(), "no transaction is open on {}", self.path.display());
         Ok(())
     }
