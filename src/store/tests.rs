@@ -12,6 +12,7 @@ mod age;
 mod damage;
 mod days;
 mod log;
+mod members;
 mod steps;
 mod sums;
 

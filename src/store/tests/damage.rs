@@ -26,8 +26,9 @@ pub fn fill(db: &Path) {
         let rows: Vec<_> = (0..36).map(|pair| packet(pair / 6, pair % 6, 7 * n, at(300 * n as i64 + 7))).collect();
         store(&mut writer, if n % 3 == 0 { Origin::Import } else { Origin::Live }, &rows);
     }
-    writer.network("m", "zt0").unwrap();
+    let network = writer.network("m", "zt0").unwrap();
     writer.begin().unwrap();
+    writer.tell(network, &members::roster().of(Some(members::NETWORK))).unwrap();
     let import = Import {
         sha256: [1; 32],
         name: "a".to_owned(),
