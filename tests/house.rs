@@ -19,7 +19,7 @@ const MAY_KNOW: [(&str, &[&str]); 20] = [
     ("when", &["time", "zone", "period"]),
     ("parse", NOUNS),
     ("meter", &["frame", "packet", "time", "traffic", "parse"]),
-    ("report", &["time", "traffic", "zone", "period"]),
+    ("report", &["time", "traffic", "zone", "period", "zerotier"]),
     ("zerotier", NOUNS),
     ("metrics", &["frame", "packet", "time", "traffic", "meter", "zerotier"]),
     ("capture", NOUNS),

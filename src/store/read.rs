@@ -16,7 +16,7 @@ use super::rows::{endpoint, rows};
 use super::table::{ADDRESS_NAME, ASSIGNMENT, Damage, ENDPOINT, HISTORY, IMPORT, MEMBER, NETWORK, TOTAL};
 use super::{blame, days, explain, log, migrate, resolve, seen, wal};
 use crate::time::{Bucket, Timestamp};
-use crate::traffic::{End, Origin, Row};
+use crate::traffic::{Endpoint, Origin, Row};
 
 /// Reads a database while a [`Writer`](super::Writer) writes it, after it stopped, or after it was killed.
 ///
@@ -103,7 +103,7 @@ impl Reader {
     ///
     /// # Errors
     /// If the database cannot be read or is damaged.
-    pub fn first_seen(&self, origin: Option<Origin>, mut each: impl FnMut(&str, End, Timestamp)) -> Result<()> {
+    pub fn first_seen(&self, origin: Option<Origin>, mut each: impl FnMut(&str, Endpoint, Timestamp)) -> Result<()> {
         let now = self.conn.unchecked_transaction()?;
         let mut read = || -> Result<()> {
             let mut networks = HashMap::new();
@@ -113,15 +113,16 @@ impl Reader {
             })?;
             let mut ends = HashMap::new();
             ENDPOINT.scan(&now, |row| {
-                ends.insert(row.get::<_, i64>(0)?, (row.get::<_, i64>(1)?, endpoint(row, 2)?.end));
+                ends.insert(row.get::<_, i64>(0)?, (row.get::<_, i64>(1)?, endpoint(row, 2)?));
                 Ok(())
             })?;
             TOTAL.scan(&now, |row| {
                 let (id, of): (i64, i64) = (row.get(0)?, row.get(1)?);
                 if origin.is_none_or(|origin| origin as i64 == of) {
-                    let (network, end) = ends.get(&id).ok_or_else(|| Damage(format!("endpoint {id} has no row")))?;
+                    let (network, endpoint) =
+                        ends.get(&id).ok_or_else(|| Damage(format!("endpoint {id} has no row")))?;
                     let name = networks.get(network).ok_or_else(|| Damage(format!("network {network} has no row")))?;
-                    each(name, *end, seen(row, 6)?.first);
+                    each(name, *endpoint, seen(row, 6)?.first);
                 }
                 Ok(())
             })

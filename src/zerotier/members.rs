@@ -92,6 +92,11 @@ impl Roster {
         self.len() == 0
     }
 
+    /// Whether a member goes by this name, on whatever network, or it is a node id.
+    pub fn knows(&self, name: &str) -> bool {
+        name.parse::<NodeId>().is_ok() || self.members.values().any(|member| member.name == name)
+    }
+
     /// The network that all of it is about, if that is one.
     pub fn only_network(&self) -> Option<NetworkId> {
         let mut networks = self.members.keys().filter_map(|(network, _)| *network);
