@@ -115,6 +115,8 @@ impl Counting {
   ztmon serve                                            the first ZeroTier device
   ztmon serve --zerotier-device ztvaq2ysom --tee one     one device, a one-sided rule
   ztmon serve --source capture.pcap --speed max          a capture instead of a device; needs no privileges
+  ztmon serve --controller https://api.zerotier.com --controller-token-file /etc/ztmon/token
+                                                         members by the names they have on ZeroTier Central
 
 Exit status: 0 stopped by SIGTERM or SIGINT, everything is committed; 1 something is not; 2 cannot start.")]
 pub struct Serve {
@@ -151,7 +153,7 @@ pub struct Serve {
     /// Who members are.
     #[command(flatten)]
     pub who: Who,
-    /// Ask this controller who members are: http://127.0.0.1:9993, or https://api.zerotier.com for Central
+    /// Ask a self-hosted controller, or ZeroTier Central, each minute who members are
     #[arg(long, value_name = "URL", requires = "controller_token_file", help_heading = "Members")]
     pub controller: Option<Url>,
     /// File with the token that the controller wants to hear

@@ -7,7 +7,7 @@
 //! - **All or nothing.** A flush, or the import of a file, is one transaction. Once [`Writer::commit`] returns it
 //!   survives kill -9 and a power cut (`synchronous=FULL`); before that nothing of it is seen.
 //! - **Every packet counts for both its ends.** The totals are the sums of the usage, by endpoint and origin; so all
-//!   that was sent was received. [`End::Beyond`] has usage and no total, what is unlisted a total and no usage; where
+//!   that was sent was received. [`End::Beyond`](crate::traffic::End::Beyond) has usage and no total, what is unlisted a total and no usage; where
 //!   a repair lost usage, the totals still have it.
 //! - **Numbers never wrap.** A count above 2⁶³ − 1 is an error, whether it comes in or grows there by adding.
 //! - **Live and imported stay apart** ([`Origin`](crate::traffic::Origin)): an import must not show in a counter.

@@ -134,7 +134,7 @@ impl Writer {
     }
 
     /// What was captured live, in the order in which the database first met each end. What clients moved while
-    /// [unlisted](Writer::add_unlisted) is part of [`End::Other`].
+    /// [unlisted](Writer::add_unlisted) is part of [`End::Other`](crate::traffic::End::Other).
     ///
     /// # Errors
     /// Within a transaction, as what is not committed is not to be shown, or if the database is damaged or cannot be

@@ -7,6 +7,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
 /// What it does when it is asked.
 #[derive(Clone, Debug)]
 pub enum Reply {
@@ -30,7 +32,7 @@ pub struct Asked {
 struct State {
     replies: BTreeMap<String, Reply>,
     asked: Vec<Asked>,
-    held: Vec<(TcpStream, Sender<()>)>,
+    held: Vec<Sender<()>>,
 }
 
 /// Serves until the test ends. What it has no reply for is not found.
@@ -45,17 +47,37 @@ impl Server {
         Server::on(TcpListener::bind("127.0.0.1:0").unwrap())
     }
 
+    /// With TLS, as this certificate and key say.
+    pub fn with_tls(config: ServerConfig) -> Server {
+        let config = Arc::new(config);
+        Server::with(TcpListener::bind("127.0.0.1:0").unwrap(), move |stream, state| {
+            let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            answer(StreamOwned::new(connection, stream), state)
+        })
+    }
+
     pub fn on(listener: TcpListener) -> Server {
+        Server::with(listener, answer)
+    }
+
+    fn with(
+        listener: TcpListener,
+        answer: impl Fn(TcpStream, &Mutex<State>) -> std::io::Result<()> + Clone + Send + 'static,
+    ) -> Server {
         let address = listener.local_addr().unwrap();
         let state = Arc::<Mutex<State>>::default();
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let shared = Arc::clone(&shared);
+                let (shared, answer) = (Arc::clone(&shared), answer.clone());
                 thread::spawn(move || answer(stream.unwrap(), &shared).ok());
             }
         });
         Server { address, state }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
     }
 
     pub fn url(&self) -> String {
@@ -83,7 +105,7 @@ impl Server {
     }
 }
 
-fn answer(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
+fn answer(mut stream: impl Read + Write, state: &Mutex<State>) -> std::io::Result<()> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
@@ -98,11 +120,11 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
         let reply = state.replies.get(&path).cloned().unwrap_or(Reply::Status(404));
         state.asked.push(Asked { path, head });
         if matches!(reply, Reply::Nothing) {
-            state.held.push((stream.try_clone()?, hold));
+            state.held.push(hold);
         }
         reply
     };
-    match reply {
+    let answered = match reply {
         Reply::Json(body) => {
             let len = body.len();
             write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len}\r\n\r\n{body}")
@@ -116,5 +138,6 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
             held.recv().ok();
             Ok(())
         }
-    }
+    };
+    answered.and_then(|()| stream.flush())
 }
