@@ -115,8 +115,8 @@ impl Counting {
   ztmon serve                                            the first ZeroTier device
   ztmon serve --zerotier-device ztvaq2ysom --tee one     one device, a one-sided rule
   ztmon serve --source capture.pcap --speed max          a capture instead of a device; needs no privileges
-  ztmon serve --controller https://api.zerotier.com --controller-token-file /etc/ztmon/token
-                                                         members by the names they have on ZeroTier Central
+  ztmon serve --controller https://api.zerotier.com --controller-token-file token
+                                                         members' names from ZeroTier Central
 
 Exit status: 0 stopped by SIGTERM or SIGINT, everything is committed; 1 something is not; 2 cannot start.")]
 pub struct Serve {

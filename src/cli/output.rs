@@ -40,12 +40,6 @@ pub struct Output {
     /// Only this address or range, or external, multicast or other; by pair as source or destination; repeatable
     #[arg(long, value_name = "ADDR", value_parser = ends)]
     pub addr: Vec<Ends>,
-    /// Only what this member carried: its node id, or its name; repeatable
-    #[arg(long, value_name = "NODE-OR-NAME", help_heading = "Members")]
-    pub member: Vec<String>,
-    /// Who members are.
-    #[command(flatten)]
-    pub who: Who,
     /// What decides the order
     #[arg(long, value_name = "KEY", default_value = "total", value_parser = sort())]
     pub sort: Sort,
@@ -64,6 +58,12 @@ pub struct Output {
     /// What goes with `--format openmetrics`.
     #[command(flatten)]
     pub series: Series,
+    /// Only what this member carried: its node id, or its name; repeatable
+    #[arg(long, value_name = "NODE-OR-NAME", help_heading = "Members")]
+    pub member: Vec<String>,
+    /// Who members are.
+    #[command(flatten)]
+    pub who: Who,
 }
 
 impl Output {
