@@ -19,13 +19,13 @@ const MAY_KNOW: [(&str, &[&str]); 20] = [
     ("when", &["time", "zone", "period"]),
     ("parse", NOUNS),
     ("meter", &["frame", "packet", "time", "traffic", "parse"]),
-    ("report", &["time", "traffic", "zone", "period"]),
+    ("report", &["time", "traffic", "zone", "period", "zerotier"]),
     ("zerotier", NOUNS),
-    ("metrics", &["frame", "packet", "time", "traffic", "meter"]),
+    ("metrics", &["frame", "packet", "time", "traffic", "meter", "zerotier"]),
     ("capture", NOUNS),
-    ("store", NOUNS),
+    ("store", &["frame", "packet", "time", "traffic", "zerotier"]),
     ("web", &[]),
-    ("cli", &["packet", "time", "traffic", "period", "meter", "report", "zerotier"]),
+    ("cli", &["packet", "time", "traffic", "period", "meter", "report", "web", "zerotier"]),
     (
         "commands",
         &[
@@ -39,7 +39,7 @@ const MAY_KNOW: [(&str, &[&str]); 20] = [
 ];
 
 /// Where a crate may be named.
-const AT_HOME: [(&str, &[&str]); 19] = [
+const AT_HOME: [(&str, &[&str]); 21] = [
     ("twox_hash", &["store"]),
     ("tempfile", &["store", "commands"]),
     ("sha2", &["commands"]),
@@ -55,6 +55,8 @@ const AT_HOME: [(&str, &[&str]); 19] = [
     ("rusqlite", &["store"]),
     ("prometheus", &["metrics"]),
     ("hyper", &["web"]),
+    ("rustls", &["web"]),
+    ("rustls_native_certs", &["web"]),
     ("socket2", &["capture", "web"]),
     ("clap", &["cli"]),
     ("chrono", &["time", "zone", "period"]),

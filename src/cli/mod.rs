@@ -1,5 +1,6 @@
 //! Flags and help: strings become values here. Nothing acts.
 
+mod members;
 mod output;
 mod series;
 mod values;
@@ -13,9 +14,11 @@ use crate::meter::{Cidr, Limits, Scope, Settings, Tee};
 use crate::packet::Mac;
 use crate::time::Span;
 use crate::traffic::Origin;
+use crate::web::client::Url;
 use crate::zerotier::{NodeId, rules};
 use values::{bucket, buffer, bytes, idle, limit, origin, retain, rules_format, sides, speed, tee, window};
 
+pub use members::Who;
 pub use output::{Ends, Output, Periods};
 pub use series::{Form, Series};
 
@@ -112,6 +115,8 @@ impl Counting {
   ztmon serve                                            the first ZeroTier device
   ztmon serve --zerotier-device ztvaq2ysom --tee one     one device, a one-sided rule
   ztmon serve --source capture.pcap --speed max          a capture instead of a device; needs no privileges
+  ztmon serve --controller https://api.zerotier.com --controller-token-file token
+                                                         members' names from ZeroTier Central
 
 Exit status: 0 stopped by SIGTERM or SIGINT, everything is committed; 1 something is not; 2 cannot start.")]
 pub struct Serve {
@@ -145,6 +150,15 @@ pub struct Serve {
     /// Addresses without traffic for so long leave /metrics until they have some: 30d, 12h, 90m, 30s
     #[arg(long, value_name = "TIME", default_value = "30d", value_parser = idle)]
     pub metrics_idle: Span,
+    /// Who members are.
+    #[command(flatten)]
+    pub who: Who,
+    /// Ask a self-hosted controller, or ZeroTier Central, each minute who members are
+    #[arg(long, value_name = "URL", requires = "controller_token_file", help_heading = "Members")]
+    pub controller: Option<Url>,
+    /// File with the token that the controller wants to hear
+    #[arg(long, value_name = "FILE", requires = "controller", help_heading = "Members")]
+    pub controller_token_file: Option<PathBuf>,
     /// What counts.
     #[command(flatten)]
     pub counting: Counting,

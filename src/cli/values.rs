@@ -25,7 +25,7 @@ pub(super) fn tee() -> impl TypedValueParser<Value = Tee> {
 }
 
 pub(super) fn by() -> impl TypedValueParser<Value = By> {
-    one_of(&[("address", By::Address), ("pair", By::Pair)])
+    one_of(&[("address", By::Address), ("pair", By::Pair), ("member", By::Member)])
 }
 
 pub(super) fn every() -> impl TypedValueParser<Value = Periods> {

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::say;
 use crate::capture::Source;
+use crate::report::Named;
 use crate::store::{self, Import, Writer};
 use crate::time::Timestamp;
 use crate::traffic::{DeltaRow, Directory, Origin, Outcome, Seen};
@@ -44,10 +45,19 @@ pub(super) struct Database {
 }
 
 impl Database {
-    /// Opens the database, or makes it, with older buckets of so many seconds.
-    pub(super) fn open(path: &Path, bucket: Option<u32>) -> anyhow::Result<Self> {
+    /// Opens the database, or makes it, with older buckets of so many seconds. What was told of members is kept there, too.
+    pub(super) fn open(path: &Path, bucket: Option<u32>, named: &Named) -> anyhow::Result<Self> {
         let mut writer = Writer::open_kept_by(path, bucket)?;
-        let network = match writer.begin().and_then(|()| writer.network("", "")) {
+        let mut begin = || {
+            writer.begin()?;
+            let name = named.network.map(|network| network.to_string()).unwrap_or_default();
+            let network = writer.network(&name, "")?;
+            if named.network.is_some() {
+                writer.tell(network, &named.roster.of(named.network))?;
+            }
+            anyhow::Ok(network)
+        };
+        let network = match begin() {
             Ok(network) => network,
             Err(error) => {
                 writer.discard();

@@ -3,6 +3,7 @@
 mod backfill;
 mod db;
 mod import;
+mod names;
 mod output;
 mod place;
 mod query;

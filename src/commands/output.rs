@@ -12,7 +12,7 @@ use super::backfill::{Backfill, Ready};
 use crate::cli::{Form, Output};
 use crate::report::{self, Builder, Format, Query, Report, Style};
 use crate::time::{Bucket, Timestamp};
-use crate::traffic::{DeltaRow, Directory, End, Row};
+use crate::traffic::{DeltaRow, Directory, Endpoint, Row};
 
 /// Columns of a table where nothing says how wide it may be.
 const DEFAULT_WIDTH: usize = 100;
@@ -39,10 +39,10 @@ impl Sums {
         })
     }
 
-    /// Whether a row is about somebody who is shown.
-    pub(super) fn shows(&self, row: &Row) -> bool {
+    /// Whether a network's row is about somebody who is shown.
+    pub(super) fn shows(&mut self, network: &str, row: &Row) -> bool {
         match self {
-            Sums::Report(builder) => builder.shows(row),
+            Sums::Report(builder) => builder.shows(network, row),
             Sums::Series(_) => true,
         }
     }
@@ -60,9 +60,9 @@ impl Sums {
     }
 
     /// Notes when an end of a network was first seen.
-    pub(super) fn know(&mut self, network: &str, end: End, first: Timestamp) {
+    pub(super) fn know(&mut self, network: &str, endpoint: Endpoint, first: Timestamp) {
         if let Sums::Report(builder) = self {
-            builder.know(network, end, first);
+            builder.know(network, endpoint, first);
         }
     }
 

@@ -7,7 +7,7 @@
 //! - **All or nothing.** A flush, or the import of a file, is one transaction. Once [`Writer::commit`] returns it
 //!   survives kill -9 and a power cut (`synchronous=FULL`); before that nothing of it is seen.
 //! - **Every packet counts for both its ends.** The totals are the sums of the usage, by endpoint and origin; so all
-//!   that was sent was received. [`End::Beyond`] has usage and no total, what is unlisted a total and no usage; where
+//!   that was sent was received. [`End::Beyond`](crate::traffic::End::Beyond) has usage and no total, what is unlisted a total and no usage; where
 //!   a repair lost usage, the totals still have it.
 //! - **Numbers never wrap.** A count above 2⁶³ − 1 is an error, whether it comes in or grows there by adding.
 //! - **Live and imported stay apart** ([`Origin`](crate::traffic::Origin)): an import must not show in a counter.
@@ -24,6 +24,7 @@ mod forget;
 mod history;
 mod level;
 mod log;
+mod members;
 mod migrate;
 mod read;
 mod repair;
@@ -40,11 +41,12 @@ use anyhow::{Context, Result, anyhow, ensure};
 use rusqlite::ErrorCode;
 
 use crate::time::{Bucket, SECOND, Timestamp};
-use crate::traffic::{End, Seen, Totals};
+use crate::traffic::{Endpoint, Seen, Totals};
 use table::Damage;
 
 pub use add::Source;
 pub use forget::Forgotten;
+pub use members::KeptMember;
 pub use read::Reader;
 pub use repair::{Repaired, repair};
 pub use write::Writer;
@@ -58,9 +60,9 @@ pub struct NetworkId(i64);
 pub struct LiveTotals {
     /// The network.
     pub network: NetworkId,
-    /// Who.
-    pub end: End,
-    /// How much.
+    /// Who, and the first MAC that was seen with it.
+    pub endpoint: Endpoint,
+    /// How much, behind whatever MAC.
     pub totals: Totals,
 }
 

@@ -13,18 +13,18 @@ use tempfile::TempDir;
 use super::history::History;
 use super::level::{BUCKETS, DAYS, Level};
 use super::rows::{endpoint, rows};
-use super::table::{Damage, ENDPOINT, HISTORY, IMPORT, NETWORK, TOTAL};
+use super::table::{ADDRESS_NAME, ASSIGNMENT, Damage, ENDPOINT, HISTORY, IMPORT, MEMBER, NETWORK, TOTAL};
 use super::{blame, days, explain, log, migrate, resolve, seen, wal};
 use crate::time::{Bucket, Timestamp};
-use crate::traffic::{End, Origin, Row};
+use crate::traffic::{Endpoint, Origin, Row};
 
 /// Reads a database while a [`Writer`](super::Writer) writes it, after it stopped, or after it was killed.
 ///
 /// It never writes the database, nor creates it. In a process that also has the writer, it goes before the writer.
 #[derive(Debug)]
 pub struct Reader {
-    conn: Connection,
-    path: PathBuf,
+    pub(super) conn: Connection,
+    pub(super) path: PathBuf,
     /// Opened as a file that nobody writes; see [`Reader::open`].
     immutable: bool,
     /// Where the copy is that is read, if not in its own place.
@@ -103,7 +103,7 @@ impl Reader {
     ///
     /// # Errors
     /// If the database cannot be read or is damaged.
-    pub fn first_seen(&self, origin: Option<Origin>, mut each: impl FnMut(&str, End, Timestamp)) -> Result<()> {
+    pub fn first_seen(&self, origin: Option<Origin>, mut each: impl FnMut(&str, Endpoint, Timestamp)) -> Result<()> {
         let now = self.conn.unchecked_transaction()?;
         let mut read = || -> Result<()> {
             let mut networks = HashMap::new();
@@ -113,15 +113,16 @@ impl Reader {
             })?;
             let mut ends = HashMap::new();
             ENDPOINT.scan(&now, |row| {
-                ends.insert(row.get::<_, i64>(0)?, (row.get::<_, i64>(1)?, endpoint(row, 2)?.end));
+                ends.insert(row.get::<_, i64>(0)?, (row.get::<_, i64>(1)?, endpoint(row, 2)?));
                 Ok(())
             })?;
             TOTAL.scan(&now, |row| {
                 let (id, of): (i64, i64) = (row.get(0)?, row.get(1)?);
                 if origin.is_none_or(|origin| origin as i64 == of) {
-                    let (network, end) = ends.get(&id).ok_or_else(|| Damage(format!("endpoint {id} has no row")))?;
+                    let (network, endpoint) =
+                        ends.get(&id).ok_or_else(|| Damage(format!("endpoint {id} has no row")))?;
                     let name = networks.get(network).ok_or_else(|| Damage(format!("network {network} has no row")))?;
-                    each(name, *end, seen(row, 6)?.first);
+                    each(name, *endpoint, seen(row, 6)?.first);
                 }
                 Ok(())
             })
@@ -209,7 +210,7 @@ fn immutable_uri(path: &Path) -> String {
 pub(super) fn verify(conn: &Connection) -> Result<()> {
     rows(conn, None, None..None, |_| None, |_, _, _| Ok(()))?;
     days::check(conn)?;
-    for table in [&TOTAL, &IMPORT, &HISTORY] {
+    for table in [&TOTAL, &IMPORT, &HISTORY, &MEMBER, &ASSIGNMENT, &ADDRESS_NAME] {
         table.scan(conn, |_| Ok(()))?;
     }
     // Rows of usage without a bucket would show nowhere.

@@ -229,6 +229,8 @@ fn adopt_orphans(new: &Connection) -> Result<()> {
          SELECT DISTINCT network, 'network-' || network FROM (SELECT network FROM endpoint UNION SELECT network FROM bucket)
          WHERE network NOT IN (SELECT id FROM network);
          DELETE FROM total WHERE endpoint NOT IN (SELECT id FROM endpoint);
+         DELETE FROM member WHERE network NOT IN (SELECT id FROM network);
+         DELETE FROM assignment WHERE member NOT IN (SELECT id FROM member);
          CREATE TEMP TABLE orphan AS
          SELECT bucket.network, src.id AS src, dst.id AS dst, usage.*
          FROM usage JOIN bucket ON bucket.id = usage.bucket

@@ -75,8 +75,17 @@ pub(super) const IMPORT: Table = Table {
     ],
 };
 
+pub(super) const MEMBER: Table = Table {
+    name: "member",
+    key: "id",
+    columns: &["id", "network", "node", "name", "told", "authorized", "sent_bytes", "received_bytes"],
+};
+pub(super) const ASSIGNMENT: Table = Table { name: "assignment", key: "id", columns: &["id", "member", "addr"] };
+pub(super) const ADDRESS_NAME: Table = Table { name: "address_name", key: "id", columns: &["id", "addr", "name"] };
+
 /// All that have a seal.
-pub(super) const TABLES: [&Table; 8] = [&NETWORK, &ENDPOINT, &PAIR, &BUCKET, &DAY, &TOTAL, &IMPORT, &HISTORY];
+pub(super) const TABLES: [&Table; 11] =
+    [&NETWORK, &ENDPOINT, &PAIR, &BUCKET, &DAY, &TOTAL, &IMPORT, &HISTORY, &MEMBER, &ASSIGNMENT, &ADDRESS_NAME];
 
 /// Those that had one in version 2.
 pub(super) const TABLES_2: [&Table; 6] = [&NETWORK, &ENDPOINT, &PAIR, &BUCKET_2, &TOTAL, &IMPORT];

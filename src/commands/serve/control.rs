@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::members::Known;
 use crate::metrics::{Board, Process, Uptime};
 
 /// What the feeds are asked to do.
@@ -21,6 +22,8 @@ pub(super) struct Control {
     /// What each feed has seen, by its number, as it last said: ahead of what is committed.
     seen: Mutex<BTreeMap<usize, Process>>,
     pub store: Store,
+    /// Who members are.
+    pub known: Known,
 }
 
 impl Default for Control {
@@ -32,6 +35,7 @@ impl Default for Control {
             started: Instant::now(),
             seen: Mutex::default(),
             store: Store::default(),
+            known: Known::default(),
         }
     }
 }

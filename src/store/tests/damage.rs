@@ -16,7 +16,7 @@ pub fn shown(path: &Path) -> Option<Shown> {
     rows.extend(read_cut(path, None, None..None, |second| Some(second.div_euclid(86_400) * 86_400 + 300)).ok()?);
     let (writer, live) = Writer::open_with_live_totals(path, None).ok()?;
     assert_eq!(live, writer.live_totals().unwrap());
-    Some((rows, live.into_iter().map(|live| (live.end, live.totals)).collect()))
+    Some((rows, live.into_iter().map(|live| (live.endpoint.end, live.totals)).collect()))
 }
 
 /// A database with something of everything.
@@ -26,8 +26,9 @@ pub fn fill(db: &Path) {
         let rows: Vec<_> = (0..36).map(|pair| packet(pair / 6, pair % 6, 7 * n, at(300 * n as i64 + 7))).collect();
         store(&mut writer, if n % 3 == 0 { Origin::Import } else { Origin::Live }, &rows);
     }
-    writer.network("m", "zt0").unwrap();
+    let network = writer.network("m", "zt0").unwrap();
     writer.begin().unwrap();
+    writer.tell(network, &members::roster().of(Some(members::NETWORK))).unwrap();
     let import = Import {
         sha256: [1; 32],
         name: "a".to_owned(),
