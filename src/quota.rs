@@ -247,11 +247,9 @@ impl Quotas {
         }
     }
 
-    /// What was to be read could not be: it is to be read still.
-    pub fn unsettle(&mut self, read: &Quotas) {
-        for (account, read) in self.accounts.iter_mut().zip(&read.accounts) {
-            account.stale |= read.moved.is_some();
-        }
+    /// All has to be read (still).
+    pub fn doubt(&mut self) {
+        self.accounts.iter_mut().for_each(|account| account.stale = true);
     }
 
     /// Until these have been read themselves, what others, that they replace, know of quotas that stayed the same.
