@@ -128,9 +128,14 @@ impl Quotas {
             let period = |second| calendar.period(second).ok_or("no calendar reaches the time of this machine's clock");
             let this = period(now)?;
             let next = period(this.end)?;
-            if let Some(bound) = [this.start, this.end, next.end].into_iter().find(|at| at % i64::from(BUCKET_SECONDS) != 0) {
+            if let Some(bound) =
+                [this.start, this.end, next.end].into_iter().find(|at| at % i64::from(BUCKET_SECONDS) != 0)
+            {
                 let (every, at) = (quota.every, calendar.label(bound));
-                return Err(format!("quota '{}': a {every} begins at {at}, within a bucket of five minutes", quota.name));
+                return Err(format!(
+                    "quota '{}': a {every} begins at {at}, within a bucket of five minutes",
+                    quota.name
+                ));
             }
             *moved = moved.filter(|_| this == periods[1]).map(|[_, early]| [early, 0]);
             *periods = [this, next];
@@ -181,7 +186,8 @@ impl Quotas {
             *news = true;
             reach.find(accounts, row.src);
         }
-        let [sent, received] = [row.src, row.dst].map(|endpoint| reach.found.get(&endpoint).map_or(&[][..], |found| found));
+        let [sent, received] =
+            [row.src, row.dst].map(|endpoint| reach.found.get(&endpoint).map_or(&[][..], |found| found));
         for &number in sent {
             accounts[number as usize].add(bucket, row.counts.bytes, true, received.contains(&number));
         }
@@ -228,7 +234,8 @@ impl Quotas {
     /// Where rows must be cut: says for a second which is the first cut behind it, if there is one.
     pub fn cuts(&self) -> impl Fn(i64) -> Option<i64> + use<> {
         let read = self.accounts.iter().filter(|account| account.moved.is_some());
-        let cuts: BTreeSet<i64> = read.flat_map(|account| account.periods).flat_map(|period| [period.start, period.end]).collect();
+        let cuts: BTreeSet<i64> =
+            read.flat_map(|account| account.periods).flat_map(|period| [period.start, period.end]).collect();
         move |second| cuts.range(second + 1..).next().copied()
     }
 

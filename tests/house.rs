@@ -30,8 +30,8 @@ const MAY_KNOW: [(&str, &[&str]); 21] = [
     (
         "commands",
         &[
-            "capture", "cli", "frame", "meter", "metrics", "packet", "quota", "report", "store", "time", "traffic", "web",
-            "when", "zerotier", "zone",
+            "capture", "cli", "frame", "meter", "metrics", "packet", "quota", "report", "store", "time", "traffic",
+            "web", "when", "zerotier", "zone",
         ],
     ),
     ("allocator", &[]),
@@ -139,8 +139,10 @@ fn crates_stay_at_home() {
 
 #[test]
 fn the_core_asks_no_clock_and_opens_nothing() {
-    let core =
-        ["frame", "packet", "traffic", "zone", "period", "when", "parse", "meter", "report", "zerotier", "quota", "metrics"];
+    let core = [
+        "frame", "packet", "traffic", "zone", "period", "when", "parse", "meter", "report", "zerotier", "quota",
+        "metrics",
+    ];
     for Source { path, code, .. } in sources().into_iter().filter(|source| core.contains(&&*source.module)) {
         for forbidden in ["::now()", "std::fs", "std::net::Tcp", "std::env::", "Mutex", "File::"] {
             assert!(!code.contains(forbidden), "{} has {forbidden}", path.display());

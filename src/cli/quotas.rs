@@ -92,12 +92,15 @@ impl QuotaFile {
         let found = found.value.as_array().ok_or_else(|| found.wrong("write [[quota]], with two brackets"))?;
         let mut quotas: Vec<Quota> = Vec::new();
         for one in found {
-            let table = one.get_ref().as_table().ok_or_else(|| lines.wrong(one.span().start, "begin each with [[quota]]"))?;
+            let table =
+                one.get_ref().as_table().ok_or_else(|| lines.wrong(one.span().start, "begin each with [[quota]]"))?;
             let table = Table { at: one.span().start, table, lines, known: &OF_QUOTA };
             let quota = quota(&table)?;
             if quotas.iter().any(|other| other.name == quota.name) {
                 let name = table.get("name").map_or(table.at, |name| name.at);
-                return Err(lines.wrong(name, format!("a quota before is called '{}', too: give another name", quota.name)));
+                return Err(
+                    lines.wrong(name, format!("a quota before is called '{}', too: give another name", quota.name))
+                );
             }
             quotas.push(quota);
         }
@@ -114,17 +117,18 @@ fn quota(table: &Table) -> Result<Quota, String> {
     let limit = table.get("bytes").ok_or_else(|| table.wrong("say how much: bytes = \"50GB\""))?;
     let bytes = match limit.value {
         DeValue::String(text) => bytes(text),
-        DeValue::Integer(number) => bytes(number.as_str()),
+        DeValue::Integer(number) if number.radix() == 10 => bytes(number.as_str()),
         _ => Err("give a number of bytes, like \"50GB\"".to_owned()),
     };
     let bytes = bytes.and_then(|bytes| if bytes > 0 { Ok(bytes) } else { Err("give at least 1 byte".to_owned()) });
     let period = table.text("period")?.ok_or_else(|| table.wrong("say for how long: period = \"month\""))?;
     let start_day = table.get("start-day");
-    let start = match start_day.as_ref().map(|day| (day, day.value.as_integer().and_then(|day| day.as_str().parse().ok()))) {
-        None => 1,
-        Some((_, Some(day @ 1..=31))) => day,
-        Some((wrong, _)) => return Err(wrong.wrong("give a day from 1 to 31")),
-    };
+    let start =
+        match start_day.as_ref().map(|day| (day, day.value.as_integer().and_then(|day| day.as_str().parse().ok()))) {
+            None => 1,
+            Some((_, Some(day @ 1..=31))) => day,
+            Some((wrong, _)) => return Err(wrong.wrong("give a day from 1 to 31")),
+        };
     let every = match period.value {
         "hour" => Every::Hour,
         "day" => Every::Day,
@@ -217,7 +221,9 @@ impl<'a> Table<'a> {
         match unknown.min_by_key(|key| key.span().start) {
             Some(key) => {
                 let known = self.known.join(", ");
-                Err(self.lines.wrong(key.span().start, format!("'{}' means nothing here; there are {known}", key.get_ref())))
+                Err(self
+                    .lines
+                    .wrong(key.span().start, format!("'{}' means nothing here; there are {known}", key.get_ref())))
             }
             None => Ok(()),
         }
@@ -261,9 +267,10 @@ mod tests {
         let keys: Vec<&str> = lines.lines().filter_map(|line| line.split_once(" =")).map(|(key, _)| key).collect();
         let of_whom = ["client", "member", "group"];
         let own = ["name = \"a\"", "client = \"10.0.0.1\"", "bytes = \"1kB\"", "period = \"month\""];
+        let says_whose = keys.iter().any(|key| of_whom.contains(key));
         let kept = own.iter().filter(|line| {
             let key = line.split_once(" =").unwrap().0;
-            !keys.contains(&key) && !(of_whom.contains(&key) && keys.iter().any(|key| of_whom.contains(key)))
+            !(keys.contains(&key) || says_whose && of_whom.contains(&key))
         });
         let text = kept.fold("[[quota]]\n".to_owned(), |text, line| text + line + "\n") + lines;
         QuotaFile::parse(&text).map(|file| file.quotas.into_iter().next().unwrap())
@@ -289,14 +296,18 @@ mod tests {
         );
         assert_eq!((group.every, group.direction), (Every::Month { start: 1 }, Direction::Both));
         assert_eq!(with("bytes = 5_000").unwrap().limit, 5000);
-        let file = QuotaFile::parse("tz = \"Asia/Kathmandu\"\n[[quota]]\nname=\"a\"\nmember=\"b\"\nbytes=1\nperiod=\"hour\"");
+        let file =
+            QuotaFile::parse("tz = \"Asia/Kathmandu\"\n[[quota]]\nname=\"a\"\nmember=\"b\"\nbytes=1\nperiod=\"hour\"");
         assert_eq!(file.unwrap().tz, Some(Zone::named("Asia/Kathmandu").unwrap()));
     }
 
     #[test]
     fn an_error_names_its_line_and_what_to_do() {
         for (lines, error) in [
-            ("colour = 1", "6: 'colour' means nothing here; there are name, client, member, group, bytes, period, start-day, direction"),
+            (
+                "colour = 1",
+                "6: 'colour' means nothing here; there are name, client, member, group, bytes, period, start-day, direction",
+            ),
             ("bytes = \"5XB\"", "5: give a number of bytes, like 500, 10kB, 5MB or 1GiB"),
             ("bytes = 0", "5: give at least 1 byte"),
             ("bytes = 1.5", "5: give a number of bytes, like \"50GB\""),
@@ -308,15 +319,21 @@ mod tests {
             ("direction = \"up\"", "6: give sent, received or both"),
             ("client = \"10.0.0.1/8\"", "5: has host bits set; the network meant is 10.0.0.0/8"),
             ("group = []", "5: give a list of addresses, ranges, node ids and members' names"),
-            ("group = [\"10.0.0.1\",\n\"10.0.0.0/33\"]", "6: give an address or range like 10.0.0.0/8 or fd00::/8"),
+            ("group = [\"10.0.0.1\",\n\"10.0.0.0/33\"]", "6: give an address range like 10.147.20.0/24 or fd00::/8"),
             ("client = 5", "5: write it in quotes"),
             ("member = \"\"", "5: there is nothing between the quotes"),
             ("name = \"\"", "5: give a name of up to 255 bytes, in one line"),
             ("name = \"a\\nb\"", "5: give a name of up to 255 bytes, in one line"),
-            ("client = \"10.0.0.1\"\nmember = \"x\"", "1: give one of client = \"10.147.20.11\", member = \"6df5629e82\" or group = [...]"),
+            (
+                "client = \"10.0.0.1\"\nmember = \"x\"",
+                "1: give one of client = \"10.147.20.11\", member = \"6df5629e82\" or group = [...]",
+            ),
             ("bytes = 1\nbytes = 2", "6: duplicate key"),
             ("bytes = ", "5: "),
-            ("[[quota]]\nname = \"a\"\nclient = \"10.0.0.2\"\nbytes = 1\nperiod = \"day\"", "7: a quota before is called 'a', too: give another name"),
+            (
+                "[[quota]]\nname = \"a\"\nclient = \"10.0.0.2\"\nbytes = 1\nperiod = \"day\"",
+                "7: a quota before is called 'a', too: give another name",
+            ),
             ("[[quota]]\nname = \"b\"", "6: say how much: bytes = \"50GB\""),
         ] {
             let found = with(lines).unwrap_err();

@@ -105,8 +105,13 @@ fn read(path: &Path) -> anyhow::Result<QuotaFile> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
     read.with_context(|| format!("cannot read {}", path.display()))?;
-    ensure!(bytes.len() as u64 <= MAX_BYTES, "{} is longer than {MAX_BYTES} bytes: give a file of quotas", path.display());
-    let text = String::from_utf8(bytes).map_err(|_| anyhow!("{} is no text in UTF-8: give a file of quotas", path.display()))?;
+    ensure!(
+        bytes.len() as u64 <= MAX_BYTES,
+        "{} is longer than {MAX_BYTES} bytes: give a file of quotas",
+        path.display()
+    );
+    let text = String::from_utf8(bytes)
+        .map_err(|_| anyhow!("{} is no text in UTF-8: give a file of quotas", path.display()))?;
     QuotaFile::parse(&text).map_err(|error| anyhow!("{}:{error}", path.display()))
 }
 

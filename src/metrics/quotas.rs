@@ -27,11 +27,9 @@ const FAMILIES: [Family; 3] = [
         |quota| quota.used_bytes.map(i128::from),
     ),
     ("ztmon_quota_limit_bytes", "Bytes that the quota allows in a period.", |quota| Some(quota.limit_bytes.into())),
-    (
-        "ztmon_quota_period_end_timestamp_seconds",
-        "When the quota's present period ends.",
-        |quota| Some(quota.period_end.into()),
-    ),
+    ("ztmon_quota_period_end_timestamp_seconds", "When the quota's present period ends.", |quota| {
+        Some(quota.period_end.into())
+    }),
 ];
 
 /// Writes the families, unless there are no quotas.

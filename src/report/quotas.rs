@@ -69,7 +69,9 @@ pub fn write_quotas(
 /// The cells of a line.
 fn record(quotas: &Quotas, one: &Use<'_>, now: i64) -> [Value; 9] {
     let calendar = Calendar::new(quotas.zone(), one.quota.every);
-    let share = one.used.map(|used| (u128::from(used) * 10_000 + u128::from(one.quota.limit / 2)) / u128::from(one.quota.limit));
+    let share = one
+        .used
+        .map(|used| (u128::from(used) * 10_000 + u128::from(one.quota.limit / 2)) / u128::from(one.quota.limit));
     [
         json!(one.quota.name),
         json!(calendar.label(one.period.start)),
@@ -96,7 +98,8 @@ fn table(out: &mut dyn Write, quotas: &Quotas, now: i64, style: Style) -> io::Re
             cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
         };
         widths = (0..header.len()).map(width).collect();
-        let Some(left_out) = left_out.filter(|_| widths.iter().sum::<usize>() + 2 * (header.len() - 1) > style.width) else {
+        let Some(left_out) = left_out.filter(|_| widths.iter().sum::<usize>() + 2 * (header.len() - 1) > style.width)
+        else {
             break;
         };
         if let Some(at) = header.iter().position(|name| *name == left_out) {

@@ -156,8 +156,7 @@ pub(super) fn first_seen(
     TOTAL.scan(conn, |row| {
         let (id, of): (i64, i64) = (row.get(0)?, row.get(1)?);
         if origin.is_none_or(|origin| origin as i64 == of) {
-            let (network, endpoint) =
-                ends.get(&id).ok_or_else(|| Damage(format!("endpoint {id} has no row")))?;
+            let (network, endpoint) = ends.get(&id).ok_or_else(|| Damage(format!("endpoint {id} has no row")))?;
             let name = networks.get(network).ok_or_else(|| Damage(format!("network {network} has no row")))?;
             each(name, *endpoint, seen(row, 6)?.first);
         }
