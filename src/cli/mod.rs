@@ -2,6 +2,7 @@
 
 mod members;
 mod output;
+mod quotas;
 mod series;
 mod values;
 
@@ -20,6 +21,7 @@ use values::{bucket, buffer, bytes, idle, limit, origin, retain, rules_format, s
 
 pub use members::Who;
 pub use output::{Ends, Output, Periods};
+pub use quotas::{QuotaCheck, QuotaFile, QuotaVerb};
 pub use series::{Form, Series};
 
 /// Counts what every client of a ZeroTier network sends and receives, from one observer's tee'd packets.
@@ -53,6 +55,9 @@ pub enum Command {
     Replay(Box<Replay>),
     /// Print totals from the database
     Report(Report),
+    /// Say how quotas stand
+    #[command(subcommand, arg_required_else_help = false)]
+    Quota(QuotaVerb),
     /// Print the flow rule that sends copies to the observer
     Rules(Rules),
     /// Look after the database: check, repair, forget
@@ -159,6 +164,12 @@ pub struct Serve {
     /// File with the token that the controller wants to hear
     #[arg(long, value_name = "FILE", requires = "controller", help_heading = "Members")]
     pub controller_token_file: Option<PathBuf>,
+    /// Quotas, a TOML file, whose use shows on /metrics; read again when it changes (ztmon quota check --help)
+    #[arg(long, value_name = "FILE", help_heading = "Quotas")]
+    pub quotas: Option<PathBuf>,
+    /// Time zone in which periods of quotas begin (IANA name) [default: the file's tz, else the system's]
+    #[arg(long, value_name = "ZONE", requires = "quotas", help_heading = "Quotas")]
+    pub tz: Option<String>,
     /// What counts.
     #[command(flatten)]
     pub counting: Counting,
@@ -200,6 +211,7 @@ pub struct Replay {
   ztmon report --every day --since this-month            day by day, quiet clients included
   ztmon report --every month --month-start 14 --tz Asia/Shanghai
   ztmon report --by pair --format csv > pairs.csv
+  ztmon report --quotas quotas.toml                       how each quota stands (ztmon quota check --help)
 
 Exit status: 0 all well; 2 nothing could be done.")]
 pub struct Report {
@@ -209,10 +221,17 @@ pub struct Report {
     /// Captured live, imported by replay, or both
     #[arg(long, value_name = "ORIGIN", default_value = "all", value_parser = origin())]
     pub origin: Origins,
+    /// How the quotas of this TOML file stand now, and where they lead, in place of totals
+    #[arg(long, value_name = "FILE", conflicts_with_all = NOT_OF_QUOTAS)]
+    pub quotas: Option<PathBuf>,
     /// What is printed.
     #[command(flatten)]
     pub output: Output,
 }
+
+/// A quota says itself who is meant and when.
+const NOT_OF_QUOTAS: [&str; 10] =
+    ["since", "until", "every", "month_start", "by", "addr", "member", "sort", "top", "step"];
 
 /// `ztmon rules`.
 #[derive(Debug, Args)]

@@ -115,11 +115,16 @@ struct OutputFile {
 impl Destination {
     /// Opens `--output`, or standard output.
     pub(super) fn open(output: &Output) -> anyhow::Result<Self> {
-        let file = output.output.as_deref().map(OutputFile::open).transpose()?;
+        Destination::of(output.output.as_deref(), output.format)
+    }
+
+    /// Opens the file, or standard output.
+    pub(super) fn of(file: Option<&Path>, format: Option<Form>) -> anyhow::Result<Self> {
+        let file = file.map(OutputFile::open).transpose()?;
         let terminal = file.is_none() && io::stdout().is_terminal();
         Ok(Destination {
             file,
-            format: match output.format {
+            format: match format {
                 Some(Form::Report(format)) => format,
                 _ if terminal => Format::Table,
                 _ => Format::Csv,
@@ -141,7 +146,7 @@ impl Destination {
 
     /// Prints it all; `since` and `until` bounded it. A reader that has gone away is no error.
     pub(super) fn print(
-        mut self,
+        self,
         sums: Sums,
         output: &Output,
         (since, until): (Option<Timestamp>, Option<Timestamp>),
@@ -151,11 +156,19 @@ impl Destination {
             Sums::Report(builder) => Content::Report(Box::new(builder.finish(output.sort, output.top))),
             Sums::Series(backfill) => Content::Series(Box::new(backfill.finish(since, until)?)),
         };
+        self.print_by(|out, format, style| match content {
+            Content::Report(report) => report::write(out, &report, format, summary, style),
+            Content::Series(ready) => ready.write(out),
+        })
+    }
+
+    /// Prints what `write` writes. A reader that has gone away is no error.
+    pub(super) fn print_by(
+        mut self,
+        write: impl FnOnce(&mut dyn Write, Format, Style) -> io::Result<()>,
+    ) -> anyhow::Result<()> {
         let print = |out: &mut dyn Write| {
-            match content {
-                Content::Report(report) => report::write(out, &report, self.format, summary, self.style)?,
-                Content::Series(ready) => ready.write(out)?,
-            }
+            write(out, self.format, self.style)?;
             out.flush()
         };
         let (printed, name) = match &mut self.file {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::output::{Destination, Sums};
 use super::query::{check_chosen, query};
-use super::{Status, place};
+use super::{Status, place, quota};
 use crate::cli::{self, Origins};
 use crate::report::thousands;
 use crate::store::{self, Reader};
@@ -16,14 +16,13 @@ use crate::traffic::{Counts, End, Origin, Seen};
 use crate::when::When;
 
 pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
+    if let Some(file) = &args.quotas {
+        return quota::report(&args, file);
+    }
     let output = &args.output;
     let mut query = query(output, When::between_buckets)?;
     let range = bucket("--since", query.since)?..bucket("--until", query.until)?;
-    let (origin, origin_name) = match args.origin {
-        Origins::Only(Origin::Live) => (Some(Origin::Live), "live"),
-        Origins::Only(Origin::Import) => (Some(Origin::Import), "import"),
-        Origins::All => (None, "all"),
-    };
+    let (origin, origin_name) = origin(args.origin);
     let database = place::database(args.db.as_deref());
     database.must_exist()?;
     let reader = Reader::open(&database.path)?;
@@ -86,6 +85,15 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
         io::stderr().write_all(line.as_bytes()).ok();
     }
     Ok(Status::Done)
+}
+
+/// The origin that is asked for, if one is, and the word for it.
+pub(super) fn origin(origins: Origins) -> (Option<Origin>, &'static str) {
+    match origins {
+        Origins::Only(Origin::Live) => (Some(Origin::Live), "live"),
+        Origins::Only(Origin::Import) => (Some(Origin::Import), "import"),
+        Origins::All => (None, "all"),
+    }
 }
 
 /// A bound in seconds, which must fall between two kept buckets.

@@ -7,6 +7,7 @@ mod clients;
 mod lines;
 mod members;
 pub mod openmetrics;
+mod quotas;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -23,6 +24,7 @@ use clients::Counters;
 pub use clients::{Clients, Listing, Uptime};
 use lines::{HOST_INFO, Lines};
 pub use members::{Carried, Own};
+pub use quotas::Quota;
 
 /// The content type of the text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -72,6 +74,8 @@ pub struct Board {
     pub processes: BTreeMap<usize, (String, Process)>,
     /// Which of their clients are shown.
     pub listing: Listing,
+    /// How quotas stand by what is committed.
+    pub quotas: Vec<Quota>,
     /// The last commit of this process.
     pub last_commit: Option<Timestamp>,
     /// Whether commits succeed, and do not take too long.
@@ -119,6 +123,7 @@ impl Board {
             networks: Vec::new(),
             processes: BTreeMap::new(),
             listing,
+            quotas: Vec::new(),
             last_commit: None,
             store_up: true,
             uncommitted_bytes: 0,
@@ -140,6 +145,7 @@ impl Board {
         self.members(page);
         // Writing to a string cannot fail.
         self.other_ends(page).ok();
+        quotas::write(page, &self.quotas).ok();
         if let Ok(rest) = self.process() {
             page.push_str(&rest);
         }

@@ -11,6 +11,7 @@ mod json;
 mod layout;
 mod lines;
 mod members;
+mod quotas;
 mod record;
 mod sums;
 mod table;
@@ -30,6 +31,7 @@ pub use builder::{Builder, Cut};
 pub use figures::thousands;
 pub use lines::Report;
 pub use members::Named;
+pub use quotas::write_quotas;
 pub use table::Style;
 
 /// What one line of a report stands for.

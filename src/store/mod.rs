@@ -29,6 +29,7 @@ mod migrate;
 mod read;
 mod repair;
 mod rows;
+mod snapshot;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -49,6 +50,7 @@ pub use forget::Forgotten;
 pub use members::KeptMember;
 pub use read::Reader;
 pub use repair::{Repaired, repair};
+pub use snapshot::Snapshot;
 pub use write::Writer;
 
 /// A network in one database. Void if it came from a transaction that was rolled back.

@@ -103,31 +103,9 @@ impl Reader {
     ///
     /// # Errors
     /// If the database cannot be read or is damaged.
-    pub fn first_seen(&self, origin: Option<Origin>, mut each: impl FnMut(&str, Endpoint, Timestamp)) -> Result<()> {
+    pub fn first_seen(&self, origin: Option<Origin>, each: impl FnMut(&str, Endpoint, Timestamp)) -> Result<()> {
         let now = self.conn.unchecked_transaction()?;
-        let mut read = || -> Result<()> {
-            let mut networks = HashMap::new();
-            NETWORK.scan(&now, |row| {
-                networks.insert(row.get::<_, i64>(0)?, row.get::<_, String>(1)?);
-                Ok(())
-            })?;
-            let mut ends = HashMap::new();
-            ENDPOINT.scan(&now, |row| {
-                ends.insert(row.get::<_, i64>(0)?, (row.get::<_, i64>(1)?, endpoint(row, 2)?));
-                Ok(())
-            })?;
-            TOTAL.scan(&now, |row| {
-                let (id, of): (i64, i64) = (row.get(0)?, row.get(1)?);
-                if origin.is_none_or(|origin| origin as i64 == of) {
-                    let (network, endpoint) =
-                        ends.get(&id).ok_or_else(|| Damage(format!("endpoint {id} has no row")))?;
-                    let name = networks.get(network).ok_or_else(|| Damage(format!("network {network} has no row")))?;
-                    each(name, *endpoint, seen(row, 6)?.first);
-                }
-                Ok(())
-            })
-        };
-        read().map_err(|error| blame(&self.path, "cannot read", error))?;
+        first_seen(&now, origin, each).map_err(|error| blame(&self.path, "cannot read", error))?;
         self.check_unwritten()
     }
 
@@ -157,6 +135,33 @@ impl Reader {
         ensure!(unwritten, "{} is written to just now: try again", self.path.display());
         Ok(())
     }
+}
+
+/// [`Reader::first_seen`] of a connection with a transaction open.
+pub(super) fn first_seen(
+    conn: &Connection,
+    origin: Option<Origin>,
+    mut each: impl FnMut(&str, Endpoint, Timestamp),
+) -> Result<()> {
+    let mut networks = HashMap::new();
+    NETWORK.scan(conn, |row| {
+        networks.insert(row.get::<_, i64>(0)?, row.get::<_, String>(1)?);
+        Ok(())
+    })?;
+    let mut ends = HashMap::new();
+    ENDPOINT.scan(conn, |row| {
+        ends.insert(row.get::<_, i64>(0)?, (row.get::<_, i64>(1)?, endpoint(row, 2)?));
+        Ok(())
+    })?;
+    TOTAL.scan(conn, |row| {
+        let (id, of): (i64, i64) = (row.get(0)?, row.get(1)?);
+        if origin.is_none_or(|origin| origin as i64 == of) {
+            let (network, endpoint) = ends.get(&id).ok_or_else(|| Damage(format!("endpoint {id} has no row")))?;
+            let name = networks.get(network).ok_or_else(|| Damage(format!("network {network} has no row")))?;
+            each(name, *endpoint, seen(row, 6)?.first);
+        }
+        Ok(())
+    })
 }
 
 /// Opens the database and reads its first page, as only then SQLite opens the files beside it; or, `immutable`, without

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::members::Known;
 use crate::metrics::{Board, Process, Uptime};
+use crate::quota::Quotas;
 
 /// What the feeds are asked to do.
 ///
@@ -24,6 +25,8 @@ pub(super) struct Control {
     pub store: Store,
     /// Who members are.
     pub known: Known,
+    /// The quotas of their file, until the keeper has taken them.
+    pub quotas: Mutex<Option<Quotas>>,
 }
 
 impl Default for Control {
@@ -36,6 +39,7 @@ impl Default for Control {
             seen: Mutex::default(),
             store: Store::default(),
             known: Known::default(),
+            quotas: Mutex::default(),
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::control::{Shared, lock};
 use super::log;
 use super::members::Learned;
+use super::quotas::Accounts;
 use crate::cli::Retain;
 use crate::metrics::{Board, Carried, Network, Own, Process};
 use crate::store::{KeptMember, LiveTotals, NetworkId, Source, Writer};
@@ -88,6 +89,7 @@ pub(super) struct Keeper {
     upkeep_at: Instant,
     upkeep_failed: bool,
     learned: Learned,
+    quotas: Accounts,
 }
 
 impl Keeper {
@@ -118,9 +120,13 @@ impl Keeper {
             upkeep_at: Instant::now(),
             upkeep_failed: false,
             learned,
+            quotas: Accounts::default(),
         };
         keeper.load(live)?;
         keeper.load_members()?;
+        let networks = keeper.networks.values();
+        keeper.quotas = Accounts::new(&keeper.control, &keeper.writer, &keeper.learned.roster, networks);
+        lock(&keeper.board).quotas = keeper.quotas.shown();
         Ok(keeper)
     }
 
@@ -157,7 +163,10 @@ impl Keeper {
     /// Takes in what was told of members, and keeps it.
     fn learn(&mut self) -> anyhow::Result<()> {
         if self.learned.look(&self.control.known) {
-            lock(&self.board).networks.iter_mut().for_each(|network| self.learned.tell(network));
+            for network in &mut lock(&self.board).networks {
+                self.learned.tell(network);
+                self.quotas.know(&network.name, self.learned.roster.of(network.name.parse().ok()));
+            }
         }
         if !self.learned.kept && !self.learned.roster.is_empty() {
             self.writer.begin()?;
@@ -223,6 +232,10 @@ impl Keeper {
     fn commit(&mut self) {
         self.control.store.begin();
         let committed = self.try_commit();
+        self.quotas.turn(&self.control, &self.learned.roster);
+        if committed.is_ok() {
+            self.quotas.begin(&self.writer);
+        }
         self.control.store.end(committed.is_ok());
         match committed {
             Ok(()) => {
@@ -246,6 +259,7 @@ impl Keeper {
             }
         }
         let mut board = lock(&self.board);
+        board.quotas = self.quotas.shown();
         for (number, feed) in &self.feeds {
             // One that the database has not named yet must not give all others a label.
             if board.networks.is_empty() {
@@ -300,7 +314,9 @@ impl Keeper {
             clients.add(&pending.rows, &feed.directory, unlisted, now);
             clients.add_own(own);
             self.control.store.add(feed.directory.bytes(&pending.rows));
+            self.quotas.add(&feed.network, &feed.directory, &pending.rows);
         }
+        board.quotas = self.quotas.shown();
         board.last_commit = Some(Timestamp::now());
         Ok(())
     }
@@ -339,6 +355,7 @@ impl Keeper {
             joined.clients.loaded = true;
             self.learned.tell(joined);
             self.learned.kept = false;
+            self.quotas.know(&name, self.learned.roster.of(name.parse().ok()));
             networks.retain(|network| network.clients.loaded);
             feed.network = name;
             (feed.source, feed.id) = (Some(Source::new(id, Origin::Live)), Some(id));

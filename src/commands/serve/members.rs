@@ -2,20 +2,15 @@
 //! which may take any time. The keeper asks what is new when it commits.
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
-use std::time::Duration;
 
 use super::control::{Shared, lock};
-use super::log;
+use super::watched::{LOOK_EVERY, Watched};
 use crate::commands::names;
 use crate::metrics::Network;
 use crate::zerotier::{NetworkId, Roster};
-
-/// How often to look whether a names file has changed.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What has been told, and of which networks a controller is to be asked.
 #[derive(Debug, Default)]
@@ -104,16 +99,6 @@ impl Learned {
     }
 }
 
-/// A names file, and which state of it was read last.
-struct Watched {
-    path: PathBuf,
-    state: Option<State>,
-    failed: Option<String>,
-}
-
-/// Device, inode, size, and when it was written: seconds and nanoseconds.
-type State = (u64, u64, u64, i64, i64);
-
 /// Names files that are read again when they change.
 pub(super) struct NamesFiles(Vec<Watched>);
 
@@ -125,22 +110,16 @@ impl NamesFiles {
     pub(super) fn read(paths: Vec<PathBuf>, known: &Known) -> anyhow::Result<Self> {
         let mut files = Vec::new();
         for (at, path) in paths.into_iter().enumerate() {
-            // Reading from a pipe may take for ever, and what it had is gone.
-            let is_pipe = path.metadata().is_ok_and(|data| !data.is_file());
-            anyhow::ensure!(!is_pipe, "{} is no file: give a names file", path.display());
-            let state = state(&path);
-            known.by_file(at, names::read(&path)?);
-            files.push(Watched { path, state, failed: None });
+            let (file, roster) = Watched::read(path, names::read)?;
+            known.by_file(at, roster);
+            files.push(file);
         }
         Ok(NamesFiles(files))
     }
 
     /// The directories that they are in: a file that is put in another's place is found there.
     pub(super) fn directories(&self) -> impl Iterator<Item = &Path> {
-        self.0.iter().map(|file| match file.path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        })
+        self.0.iter().map(Watched::directory)
     }
 
     /// Looks at them on a thread of its own until it is time to stop.
@@ -151,39 +130,13 @@ impl NamesFiles {
         thread::Builder::new().name("names".to_owned()).spawn(move || {
             while !control.stopping() {
                 thread::sleep(LOOK_EVERY);
-                self.0.iter_mut().enumerate().for_each(|(at, file)| file.look(at, &control.known));
+                for (at, file) in self.0.iter_mut().enumerate() {
+                    if let Some(roster) = file.look(names::read) {
+                        control.known.by_file(at, roster);
+                    }
+                }
             }
         })?;
         Ok(())
     }
-}
-
-impl Watched {
-    fn look(&mut self, at: usize, known: &Known) {
-        // Before it is read: what is written meanwhile is seen the next time.
-        let state = state(&self.path);
-        if state == self.state && (state.is_some() || self.failed.is_some()) {
-            return;
-        }
-        self.state = state;
-        match names::read(&self.path) {
-            Ok(roster) => {
-                log::info(&format!("{}: read again, {} entries", self.path.display(), roster.len()));
-                known.by_file(at, roster);
-                self.failed = None;
-            }
-            Err(error) => {
-                let error = format!("{error:#}");
-                if self.failed.as_ref() != Some(&error) {
-                    log::warn(&format!("{error}; what it told before stays known"));
-                }
-                self.failed = Some(error);
-            }
-        }
-    }
-}
-
-fn state(path: &Path) -> Option<State> {
-    let data = path.metadata().ok().filter(|data| data.is_file())?;
-    Some((data.dev(), data.ino(), data.size(), data.mtime(), data.mtime_nsec()))
 }

@@ -16,8 +16,10 @@ mod feed;
 mod keeper;
 mod log;
 mod members;
+mod quotas;
 #[cfg(feature = "live")]
 mod service;
+mod watched;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 #[cfg(target_os = "linux")]
@@ -47,6 +49,7 @@ use controller::Controller;
 use feed::Feed;
 use keeper::{HandOver, Keeper, Progress};
 use members::NamesFiles;
+use quotas::QuotasFile;
 
 /// A scrape that comes sooner after a commit is answered with it.
 const FRESH: Duration = Duration::from_secs(1);
@@ -78,6 +81,7 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
     anyhow::ensure!(history.is_some(), "this ztmon was built without libpcap: it plays files only (--source)");
     let control = Shared::new(Control::default());
     let names = NamesFiles::read(args.who.names, &control.known)?;
+    let quotas = args.quotas.map(|file| QuotasFile::read(file, args.tz, &control)).transpose()?;
     let controller = match (args.controller, args.controller_token_file) {
         (Some(url), Some(file)) => Some(Controller::new(url, &file)?),
         _ => None,
@@ -93,7 +97,7 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
     #[cfg(target_os = "linux")]
     {
         // What is opened later, beside the database: files, or directories with all that is in them.
-        let mut read: Vec<&Path> = names.directories().collect();
+        let mut read: Vec<&Path> = names.directories().chain(quotas.as_ref().map(QuotasFile::directory)).collect();
         let mut connect: Vec<u16> = controller.iter().map(|controller| controller.url().port()).collect();
         if controller.as_ref().is_some_and(|controller| controller.url().host().parse::<IpAddr>().is_err()) {
             read.extend(confine::RESOLVE.map(Path::new));
@@ -130,6 +134,7 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
         keeper.run(&hand_overs)
     })?;
     names.watch(Shared::clone(&control))?;
+    quotas.map(|quotas| quotas.watch(Shared::clone(&control))).transpose()?;
     if let Some(controller) = controller {
         controller.watch(Shared::clone(&control))?;
     }
