@@ -251,10 +251,10 @@ fn adopt_orphans(new: &Connection) -> Result<()> {
          SELECT endpoint, origin, sum(sent * bytes) AS sent_bytes, sum((1 - sent) * bytes) AS received_bytes,
                 sum(sent * packets) AS sent_packets, sum((1 - sent) * packets) AS received_packets,
                 min(start + first / 1000000000) AS first_seen, max(start + last / 1000000000) AS last_seen
-         FROM (SELECT pair.src AS endpoint, 1 AS sent, usage.*, bucket.start, bucket.origin
+         FROM (SELECT pair.src AS endpoint, 1 AS sent, usage.*, bucket.start, min(bucket.origin, 1) AS origin
                FROM usage JOIN pair ON pair.id = usage.pair JOIN bucket ON bucket.id = usage.bucket
                UNION ALL
-               SELECT pair.dst, 0, usage.*, bucket.start, bucket.origin
+               SELECT pair.dst, 0, usage.*, bucket.start, min(bucket.origin, 1)
                FROM usage JOIN pair ON pair.id = usage.pair JOIN bucket ON bucket.id = usage.bucket)
          WHERE endpoint NOT IN (SELECT id FROM endpoint WHERE addr = 'beyond')
          GROUP BY endpoint, origin;
