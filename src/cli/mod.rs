@@ -37,9 +37,10 @@ const EXAMPLES: &str = "Examples:
 const DB_EXAMPLES: &str = "Examples:
   ztmon db check                                    verify everything; also while serve runs
   ztmon db repair --output sound.db                 save what is sound
+  ztmon db merge office.db home.db --output all.db  one database of several
   ztmon db forget --last-seen-before 2025-01-01     clients that are long gone
 
-Exit status: 0 all well; 1 repair saved not all; 2 damaged, or nothing could be done.";
+Exit status: 0 all well; 1 repair or merge left something out; 2 damaged, or nothing could be done.";
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -52,7 +53,7 @@ pub enum Command {
     Report(Report),
     /// Print the flow rule that sends copies to the observer
     Rules(Rules),
-    /// Look after the database: check, repair, forget
+    /// Look after the database: check, repair, merge, forget
     #[command(subcommand, arg_required_else_help = false, after_help = DB_EXAMPLES)]
     Db(Db),
 }
@@ -245,6 +246,24 @@ Exit status: 0 nothing was lost; 1 something was; 2 nothing could be saved.")]
         /// The new file [default: the old one's name and '.repaired']
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
+    },
+    /// Make one new database of several, in which nothing counts twice; the old ones stay as they are
+    #[command(after_help = "Examples:
+  ztmon db merge office.db home.db --output all.db       networks or times of their own add up
+  ztmon db merge observer1.db observer2.db --output one.db
+
+Of a network that several captured at one time, each bucket is taken from the one that saw more of it. An import counts
+once, whichever have it. serve may run on the old ones meanwhile.
+
+Exit status: 0 all well; 1 files that were imported together with some that another database has are left out;
+2 nothing could be done.")]
+    Merge {
+        /// Database files
+        #[arg(required = true, num_args = 2.., value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// The new file
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
     },
     /// Fold clients that nobody needs to tell apart into 'other'; stop serve first
     Forget(Forget),

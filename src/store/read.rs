@@ -150,8 +150,18 @@ impl Reader {
         self.check_unwritten()
     }
 
+    /// One moment of the database.
+    pub(super) fn moment(&self) -> Result<rusqlite::Transaction<'_>> {
+        Ok(self.conn.unchecked_transaction()?)
+    }
+
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What was read without SQLite's locks is right only if no writer came meanwhile.
-    fn check_unwritten(&self) -> Result<()> {
+    pub(super) fn check_unwritten(&self) -> Result<()> {
         let unwritten = !self.immutable || !wal(&self.path).try_exists().unwrap_or(true);
         ensure!(unwritten, "{} is written to just now: try again", self.path.display());
         Ok(())

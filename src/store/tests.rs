@@ -12,6 +12,7 @@ mod age;
 mod damage;
 mod days;
 mod log;
+mod merge;
 mod steps;
 mod sums;
 

@@ -14,7 +14,7 @@ struct Step {
     kept: bool,
 }
 
-fn any_row() -> impl Strategy<Value = DeltaRow> {
+pub fn any_row() -> impl Strategy<Value = DeltaRow> {
     let offset = 0..300_000_000_000i64;
     (0..36u32, prop_oneof![-2..2i64, 286..290i64], 0..10_000u64, 0..20u64, offset.clone(), offset).prop_map(
         |(pair, n, bytes, packets, a, b)| {
@@ -34,9 +34,9 @@ fn any_step() -> impl Strategy<Value = Step> {
     })
 }
 
-type Usage = BTreeMap<(Bucket, Origin, String), (Counts, Seen)>;
+pub type Usage = BTreeMap<(Bucket, Origin, String), (Counts, Seen)>;
 
-fn usage(rows: impl IntoIterator<Item = (Bucket, Origin, Row)>) -> Usage {
+pub fn usage(rows: impl IntoIterator<Item = (Bucket, Origin, Row)>) -> Usage {
     let mut usage = Usage::new();
     for (bucket, origin, row) in rows {
         let (counts, seen) = usage
@@ -48,7 +48,7 @@ fn usage(rows: impl IntoIterator<Item = (Bucket, Origin, Row)>) -> Usage {
     usage
 }
 
-fn totals<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Vec<(End, Totals)> {
+pub fn totals<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Vec<(End, Totals)> {
     let mut totals = BTreeMap::<End, Totals>::new();
     for Row { src, dst, counts, seen } in rows {
         let none = Totals::none(*seen);
