@@ -37,7 +37,7 @@ pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
     let sources: Vec<Source> = args.files.iter().map(|file| Source::from_argument(file)).collect();
     let mut totals = Sums::new(output, query)?;
     let destination = Destination::open(output)?;
-    let mut database = args.db.as_deref().map(|db| Database::open(db, args.bucket)).transpose()?;
+    let mut database = args.db.as_deref().map(|db| Database::open(db, args.bucket, args.overlap)).transpose()?;
     let companions = args.db.as_deref().map(store::companions).unwrap_or_default();
     let used = sources.iter().filter_map(Source::path).chain(args.db.as_deref());
     destination.must_not_be(used.chain(companions.iter().map(PathBuf::as_path)))?;
@@ -101,8 +101,12 @@ pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
     for problem in history.problems().iter().filter(|problem| is_hopeless(problem)) {
         inputs[problem.source].import = None;
     }
+    let left_out = database.as_ref().and_then(Database::left_out);
     if let Some(database) = database {
         database.commit(&inputs)?;
+    }
+    if let Some(line) = left_out.filter(|_| !output.quiet) {
+        say(&line);
     }
     complain(&history, &unread);
     match destination.print(totals, output, (since, until), &summary::json(&stats, &diagnosis)) {

@@ -24,6 +24,7 @@ mod forget;
 mod fresh;
 mod history;
 mod level;
+mod live;
 mod log;
 mod merge;
 mod migrate;
@@ -47,6 +48,7 @@ use table::Damage;
 
 pub use add::Source;
 pub use forget::Forgotten;
+pub use live::Live;
 pub use merge::{Merged, Part, merge};
 pub use read::Reader;
 pub use repair::{Repaired, repair};

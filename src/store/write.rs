@@ -336,7 +336,7 @@ impl Writer {
         result.inspect_err(|_| drop(self.rollback()))
     }
 
-    fn reading(&self, error: anyhow::Error) -> anyhow::Error {
+    pub(super) fn reading(&self, error: anyhow::Error) -> anyhow::Error {
         blame(&self.path, "cannot read", error)
     }
 
