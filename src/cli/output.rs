@@ -5,8 +5,6 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, CommandFactory};
 
-use super::Cli;
-use super::Who;
 use super::series::{Form, Series};
 use super::values::{by, ends, every, format, sort};
 use super::{Cli, Who};

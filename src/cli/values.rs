@@ -2,7 +2,7 @@
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use super::{Ends, Form, Origins, Periods, Retain, Speed};
+use super::{Ends, Form, Origins, Overlap, Periods, Retain, Speed};
 use crate::meter::Tee;
 use crate::period::Every;
 use crate::report::{By, Format, Sort};
@@ -105,6 +105,10 @@ pub(super) fn rules_format() -> impl TypedValueParser<Value = rules::Format> {
 /// In seconds.
 pub(super) fn bucket() -> impl TypedValueParser<Value = u32> {
     one_of(&[("15m", 900), ("30m", 1800), ("60m", 3600)])
+}
+
+pub(super) fn overlap() -> impl TypedValueParser<Value = Overlap> {
+    one_of(&[("skip", Overlap::Skip), ("add", Overlap::Add)])
 }
 
 /// The longest pairing window: its packets have to be remembered.

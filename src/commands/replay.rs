@@ -37,7 +37,8 @@ pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
     place::allow_many_files();
     let sources: Vec<Source> = args.files.iter().map(|file| Source::from_argument(file)).collect();
     let destination = Destination::open(output)?;
-    let mut database = args.db.as_deref().map(|db| Database::open(db, args.bucket, &query.named)).transpose()?;
+    let mut database =
+        args.db.as_deref().map(|db| Database::open(db, args.bucket, args.overlap, &query.named)).transpose()?;
     let mut totals = Sums::new(output, query)?;
     let companions = args.db.as_deref().map(store::companions).unwrap_or_default();
     let used = sources.iter().filter_map(Source::path).chain(args.db.as_deref());
@@ -102,8 +103,12 @@ pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
     for problem in history.problems().iter().filter(|problem| is_hopeless(problem)) {
         inputs[problem.source].import = None;
     }
+    let left_out = database.as_ref().and_then(Database::left_out);
     if let Some(database) = database {
         database.commit(&inputs)?;
+    }
+    if let Some(line) = left_out.filter(|_| !output.quiet) {
+        say(&line);
     }
     complain(&history, &unread);
     match destination.print(totals, output, (since, until), &summary::json(&stats, &diagnosis)) {

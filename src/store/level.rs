@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Statement, ToSql, params};
 
 use super::table::{self, BUCKET, DAY, Damage, Puts, Seal, Table};
 use crate::time::{Bucket, SECOND, Timestamp};
+use crate::traffic::Origin;
 
 /// A table of intervals, and that of what each pair moved in each of them.
 pub(super) struct Level {
@@ -63,6 +64,7 @@ impl Usage {
 pub(super) struct Interval {
     pub id: i64,
     pub network: i64,
+    /// 0 for what was captured live, else the import's.
     pub origin: i64,
     pub span: Bucket,
     /// What is known of its usage.
@@ -87,6 +89,11 @@ impl Interval {
             usage: Seal { rows: row.get(5)?, checksum: row.get(6)? },
             written: 0,
         })
+    }
+
+    /// How its usage came into the database.
+    pub(super) fn came(&self) -> Origin {
+        if self.origin == Origin::Live as i64 { Origin::Live } else { Origin::Import }
     }
 
     /// The UTC day that it is in.

@@ -79,7 +79,7 @@ impl Reader {
 
     /// Gives `each` the network's name, the interval and the row for all usage within `range` (seconds since the epoch)
     /// and of the given origin or of both, by ascending start of the interval. A pair has one row for each interval and
-    /// origin. What is on either side of a cut is never in one row: `next_cut` says which is the first after a second,
+    /// import, and one for what was captured live. What is on either side of a cut is never in one row: `next_cut` says which is the first after a second,
     /// if there is one. UTC days without a cut come as one interval, others by the buckets that they are kept in.
     ///
     /// All rows are of one moment; their usage is read one at a time. What came before an error is not to be believed.
@@ -129,8 +129,18 @@ impl Reader {
         self.check_unwritten()
     }
 
+    /// One moment of the database.
+    pub(super) fn moment(&self) -> Result<rusqlite::Transaction<'_>> {
+        Ok(self.conn.unchecked_transaction()?)
+    }
+
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What was read without SQLite's locks is right only if no writer came meanwhile.
-    fn check_unwritten(&self) -> Result<()> {
+    pub(super) fn check_unwritten(&self) -> Result<()> {
         let unwritten = !self.immutable || !wal(&self.path).try_exists().unwrap_or(true);
         ensure!(unwritten, "{} is written to just now: try again", self.path.display());
         Ok(())

@@ -23,7 +23,7 @@ pub(super) fn rows(
     mut each: impl FnMut(&str, Bucket, Row) -> Result<()>,
 ) -> Result<()> {
     let names = Names::read(conn)?;
-    let is_asked_for = |interval: &Interval| origin.is_none_or(|origin| origin as i64 == interval.origin);
+    let is_asked_for = |interval: &Interval| origin.is_none_or(|origin| origin == interval.came());
     let mut cut_in = |span: Bucket| {
         let bounds = [range.start, range.end, next_cut(span.start)];
         bounds.into_iter().flatten().find(|cut| span.start < *cut && *cut < span.end())

@@ -13,6 +13,7 @@ mod damage;
 mod days;
 mod log;
 mod members;
+mod merge;
 mod steps;
 mod sums;
 

@@ -38,6 +38,8 @@ pub struct Writer {
     files: [Option<(u64, u64)>; 2],
     /// Whether a transaction is open and may be committed.
     open: bool,
+    /// The origin of what this transaction imports, once it has imported something.
+    import: Option<i64>,
     /// Changes whenever row ids that were handed out may be void; never the same in two writers.
     epoch: u64,
     /// As it stands in the database, but for the clock, which may be ahead.
@@ -110,8 +112,19 @@ impl Writer {
         match opened {
             Ok((conn, files, (found, history))) => {
                 let (epoch, saved_clock) = (next_epoch(), history.clock);
-                let writer =
-                    Writer { conn, path, files, open: false, epoch, history, saved_clock, ticked: 0, created, lock };
+                let writer = Writer {
+                    conn,
+                    path,
+                    files,
+                    open: false,
+                    import: None,
+                    epoch,
+                    history,
+                    saved_clock,
+                    ticked: 0,
+                    created,
+                    lock,
+                };
                 Ok((writer, found))
             }
             Err(error) => {
@@ -183,6 +196,7 @@ impl Writer {
             self.rollback()?;
         }
         self.execute("BEGIN IMMEDIATE")?;
+        self.import = None;
         self.open = true;
         Ok(())
     }
@@ -220,7 +234,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Adds `rows`, whose pairs `directory` knows, to the usage and to the totals.
+    /// Adds `rows`, whose pairs `directory` knows, to the usage and to the totals. All that one transaction imports is one
+    /// import.
     ///
     /// # Errors
     /// Outside a transaction, if a count grows beyond 2⁶³ − 1, or if the database cannot be written. Then the whole
@@ -228,9 +243,13 @@ impl Writer {
     pub fn add(&mut self, source: &mut Source, directory: &Directory, rows: &[DeltaRow]) -> Result<()> {
         self.check_open()?;
         source.renew(self.epoch);
+        let origin = match source.origin() {
+            Origin::Live => Origin::Live as i64,
+            Origin::Import => self.import_origin()?,
+        };
         let added = source
             .find_pairs(&self.conn, directory, rows)
-            .and_then(|()| source.add_usage(&self.conn, rows, self.history.clock))
+            .and_then(|()| source.add_usage(&self.conn, rows, origin, self.history.clock))
             .and_then(|()| source.add_totals(&self.conn, directory, rows))
             .map_err(|error| self.writing(error));
         self.or_roll_back(added)
@@ -279,8 +298,17 @@ impl Writer {
     /// transaction is rolled back.
     pub fn record_import(&mut self, import: &Import) -> Result<()> {
         self.check_open()?;
-        let recorded = add::import(&self.conn, import).map_err(|error| self.writing(error));
+        let origin = self.import_origin()?;
+        let recorded = add::import(&self.conn, import, origin).map_err(|error| self.writing(error));
         self.or_roll_back(recorded)
+    }
+
+    /// What tells the usage that this transaction imports from that of all other imports.
+    fn import_origin(&mut self) -> Result<i64> {
+        let found = self.import.map_or_else(|| add::next_origin(&self.conn).map_err(|error| self.writing(error)), Ok);
+        let origin = self.or_roll_back(found)?;
+        self.import = Some(origin);
+        Ok(origin)
     }
 
     /// How many clients' addresses are known, in all networks.
@@ -308,7 +336,7 @@ impl Writer {
         result.inspect_err(|_| drop(self.rollback()))
     }
 
-    fn reading(&self, error: anyhow::Error) -> anyhow::Error {
+    pub(super) fn reading(&self, error: anyhow::Error) -> anyhow::Error {
         blame(&self.path, "cannot read", error)
     }
 
