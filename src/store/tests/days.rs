@@ -123,7 +123,9 @@ fn of_version_2(db: &Path) {
     conn.execute_batch(
         "PRAGMA foreign_keys = OFF;
          DROP VIEW traffic; DROP VIEW traffic_by_day; DROP TABLE day_usage; DROP TABLE day; DROP TABLE history;
-         ALTER TABLE bucket DROP COLUMN written; DELETE FROM seal WHERE name IN ('day', 'history');
+         DROP TABLE assignment; DROP TABLE member; DROP TABLE address_name;
+         ALTER TABLE bucket DROP COLUMN written;
+         DELETE FROM seal WHERE name IN ('day', 'history', 'member', 'assignment', 'address_name');
          PRAGMA user_version = 2",
     )
     .unwrap();
