@@ -125,10 +125,11 @@ fn of_version_2(db: &Path) {
     conn.execute_batch(&format!(
         "PRAGMA foreign_keys = OFF;
          DROP VIEW traffic; DROP VIEW traffic_by_day; DROP TABLE day_usage; DROP TABLE day; DROP TABLE history;
+         DROP TABLE assignment; DROP TABLE member; DROP TABLE address_name;
          ALTER TABLE import DROP COLUMN origin;
          CREATE TABLE kept AS SELECT * FROM bucket; DROP TABLE bucket; {};
          INSERT INTO bucket SELECT id, network, min(origin, 1), start, seconds, usage_rows, usage_checksum, 0 FROM kept;
-         DROP TABLE kept; DELETE FROM seal WHERE name IN ('day', 'history'); {};
+         DROP TABLE kept; DELETE FROM seal WHERE name IN ('day', 'history', 'member', 'assignment', 'address_name'); {};
          PRAGMA user_version = 2",
         of("bucket"),
         of("traffic")
