@@ -9,7 +9,6 @@ use super::Cli;
 use super::Who;
 use super::series::{Form, Series};
 use super::values::{by, ends, every, format, sort};
-use super::{Cli, Who};
 use crate::meter::Cidr;
 use crate::period::Every;
 use crate::report::{By, Sort};

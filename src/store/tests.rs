@@ -13,6 +13,7 @@ mod damage;
 mod days;
 mod log;
 mod members;
+mod snapshot;
 mod steps;
 mod sums;
 
