@@ -39,7 +39,8 @@ const EXAMPLES: &str = "Examples:
   ztmon rules --observer 89e92ceee5         the flow rule that sends copies to this node
   ztmon serve                               capture, count, and serve http://localhost:9123/metrics
   ztmon replay capture.pcap                 what capture files hold
-  ztmon report --top 10                     what the database holds";
+  ztmon report --top 10                     what the database holds
+  ztmon quota check --quotas quotas.toml    whether somebody has moved too much";
 
 /// The verbs.
 #[derive(Debug, Subcommand)]

@@ -330,16 +330,14 @@ mod tests {
             ),
             ("bytes = 1\nbytes = 2", "6: duplicate key"),
             ("bytes = ", "5: "),
-            (
-                "[[quota]]\nname = \"a\"\nclient = \"10.0.0.2\"\nbytes = 1\nperiod = \"day\"",
-                "7: a quota before is called 'a', too: give another name",
-            ),
-            ("[[quota]]\nname = \"b\"", "6: say how much: bytes = \"50GB\""),
         ] {
             let found = with(lines).unwrap_err();
             assert!(found.starts_with(error) && !found.contains('\n'), "{lines:?}: {found}");
         }
+        let one = "[[quota]]\nname = \"a\"\nclient = \"10.0.0.2\"\nbytes = 1\nperiod = \"day\"\n";
         for (text, error) in [
+            (one.repeat(2).as_str(), "7: a quota before is called 'a', too: give another name"),
+            (&format!("{one}\n[[quota]]\nname = \"b\""), "7: say how much: bytes = \"50GB\""),
             ("", "1: there is no [[quota]] in it"),
             ("\n[quota]\nname = \"a\"", "2: write [[quota]], with two brackets"),
             ("quota = [1]", "1: begin each with [[quota]]"),

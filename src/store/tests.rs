@@ -14,6 +14,7 @@ mod days;
 mod log;
 mod members;
 mod merge;
+mod snapshot;
 mod steps;
 mod sums;
 

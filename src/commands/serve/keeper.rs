@@ -205,6 +205,7 @@ impl Keeper {
                 }
                 Err(RecvTimeoutError::Timeout) if self.failed_at.is_none() && self.upkeep_at <= Instant::now() => {
                     self.upkeep();
+                    self.keep_quotas();
                     continue;
                 }
                 Err(RecvTimeoutError::Timeout) => (),
@@ -232,10 +233,6 @@ impl Keeper {
     fn commit(&mut self) {
         self.control.store.begin();
         let committed = self.try_commit();
-        self.quotas.turn(&self.control, &self.learned.roster);
-        if committed.is_ok() {
-            self.quotas.begin(&self.writer);
-        }
         self.control.store.end(committed.is_ok());
         match committed {
             Ok(()) => {
@@ -258,8 +255,8 @@ impl Keeper {
                 self.failed_at = Some(Instant::now());
             }
         }
+        self.keep_quotas();
         let mut board = lock(&self.board);
-        board.quotas = self.quotas.shown();
         for (number, feed) in &self.feeds {
             // One that the database has not named yet must not give all others a label.
             if board.networks.is_empty() {
@@ -307,6 +304,9 @@ impl Keeper {
             committed.push((feed, unlisted, own));
         }
         self.writer.commit()?;
+        for (feed, ..) in &committed {
+            self.quotas.add(&feed.network, &feed.directory, &feed.pending.rows);
+        }
         let mut board = lock(&self.board);
         for (feed, unlisted, own) in committed {
             let pending = std::mem::take(&mut feed.pending);
@@ -314,11 +314,22 @@ impl Keeper {
             clients.add(&pending.rows, &feed.directory, unlisted, now);
             clients.add_own(own);
             self.control.store.add(feed.directory.bytes(&pending.rows));
-            self.quotas.add(&feed.network, &feed.directory, &pending.rows);
         }
         board.quotas = self.quotas.shown();
         board.last_commit = Some(Timestamp::now());
         Ok(())
+    }
+
+    /// Brings quotas up to date, by the clock, too.
+    fn keep_quotas(&mut self) {
+        self.quotas.turn(&self.control, &self.learned.roster);
+        if self.failed_at.is_none() {
+            // A disk that hangs here hangs for commits, too.
+            self.control.store.begin();
+            self.quotas.begin(&self.writer);
+            self.control.store.end(true);
+        }
+        lock(&self.board).quotas = self.quotas.shown();
     }
 
     /// Does a little of what there is to be done with old history, while no hand-over waits.

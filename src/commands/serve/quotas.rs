@@ -179,7 +179,7 @@ impl Accounts {
 
     fn fail(&mut self, error: String) {
         if self.failed.as_ref().is_none_or(|(_, before)| *before != error) {
-            log::warn(&format!("quotas: {error}; what was moved is not known exactly"));
+            log::warn(&format!("quotas: {error}; what was moved may be more or less than is shown"));
         }
         self.failed = Some((Instant::now(), error));
         self.quotas.iter_mut().for_each(Quotas::doubt);
