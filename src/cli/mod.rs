@@ -17,7 +17,7 @@ use crate::traffic::Origin;
 use crate::zerotier::{NodeId, rules};
 use values::{bucket, buffer, idle, limit, origin, overlap, retain, rules_format, sides, speed, tee, window};
 
-pub use db::{Db, Forget};
+pub use db::{Db, Forget, InfoFormat};
 pub use output::{Ends, Output, Periods};
 pub use series::{Form, Series};
 
@@ -47,7 +47,7 @@ pub enum Command {
     Report(Report),
     /// Print the flow rule that sends copies to the observer
     Rules(Rules),
-    /// Look after the database: check, repair, merge, forget
+    /// Look after the database: info, check, repair, merge, forget
     #[command(subcommand, arg_required_else_help = false, after_help = db::EXAMPLES)]
     Db(Db),
 }
