@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand};
 
-use super::values::bytes;
+use super::values::{bytes, info_format};
 use crate::meter::Cidr;
 
 pub(super) const EXAMPLES: &str = "Examples:
+  ztmon db info                                     what is in it; also while serve runs
   ztmon db check                                    verify everything; also while serve runs
   ztmon db repair --output sound.db                 save what is sound
   ztmon db merge office.db home.db --output all.db  one database of several
@@ -18,6 +19,24 @@ Exit status: 0 all well; 1 repair or merge left something out; 2 damaged, or not
 /// `ztmon db`.
 #[derive(Debug, Subcommand)]
 pub enum Db {
+    /// Say what is in the database: its size, networks, history and imports; also while serve runs
+    #[command(after_help = "Examples:
+  ztmon db info
+  ztmon db info --db history.db --imports
+  ztmon db info --format json | jq '.networks[].live_bytes'
+
+Exit status: 0 all well; 2 it is damaged, or cannot be read.")]
+    Info {
+        /// Database file [default: $ZTMON_DB, else /var/lib/ztmon/ztmon.db if it exists, else ./ztmon.db]
+        #[arg(long, value_name = "FILE")]
+        db: Option<PathBuf>,
+        /// A table, or JSON
+        #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = info_format())]
+        format: InfoFormat,
+        /// List the files that were imported; JSON always has them
+        #[arg(long)]
+        imports: bool,
+    },
     /// Read all of the database and verify it; also while serve runs
     #[command(after_help = "Exit status: 0 it is sound; 2 it is damaged, or cannot be read.")]
     Check {
@@ -59,6 +78,15 @@ Exit status: 0 all well; 1 files that were imported together with some that anot
     },
     /// Fold clients that nobody needs to tell apart into 'other'; stop serve first
     Forget(Forget),
+}
+
+/// How `ztmon db info` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InfoFormat {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
 }
 
 /// `ztmon db forget`.

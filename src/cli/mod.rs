@@ -20,7 +20,7 @@ use crate::web::client::Url;
 use crate::zerotier::{NodeId, rules};
 use values::{bucket, buffer, idle, limit, origin, overlap, retain, rules_format, sides, speed, tee, window};
 
-pub use db::{Db, Forget};
+pub use db::{Db, Forget, InfoFormat};
 pub use members::Who;
 pub use output::{Ends, Output, Periods};
 pub use quotas::{QuotaCheck, QuotaFile, QuotaVerb};
@@ -56,7 +56,7 @@ pub enum Command {
     Quota(QuotaVerb),
     /// Print the flow rule that sends copies to the observer
     Rules(Rules),
-    /// Look after the database: check, repair, merge, forget
+    /// Look after the database: info, check, repair, merge, forget
     #[command(subcommand, arg_required_else_help = false, after_help = db::EXAMPLES)]
     Db(Db),
 }

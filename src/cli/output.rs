@@ -7,6 +7,7 @@ use clap::{ArgMatches, Args, CommandFactory};
 
 use super::series::{Form, Series};
 use super::values::{by, ends, every, format, sort};
+use super::{Cli, Who};
 use crate::meter::Cidr;
 use crate::period::Every;
 use crate::report::{By, Sort};

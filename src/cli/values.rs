@@ -2,7 +2,7 @@
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use super::{Ends, Form, Origins, Overlap, Periods, Retain, Speed};
+use super::{Ends, Form, InfoFormat, Origins, Overlap, Periods, Retain, Speed};
 use crate::meter::Tee;
 use crate::period::Every;
 use crate::report::{By, Format, Sort};
@@ -100,6 +100,10 @@ pub(super) fn sides() -> impl TypedValueParser<Value = rules::Sides> {
 
 pub(super) fn rules_format() -> impl TypedValueParser<Value = rules::Format> {
     one_of(&[("text", rules::Format::Text), ("json", rules::Format::Json)])
+}
+
+pub(super) fn info_format() -> impl TypedValueParser<Value = InfoFormat> {
+    one_of(&[("table", InfoFormat::Table), ("json", InfoFormat::Json)])
 }
 
 /// In seconds.

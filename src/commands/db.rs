@@ -1,5 +1,7 @@
 //! `ztmon db`: looking after the database.
 
+mod info;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +16,7 @@ use crate::when::When;
 
 pub(super) fn run(args: Db) -> anyhow::Result<Status> {
     match args {
+        Db::Info { db, format, imports } => info::run(db.as_deref(), format, imports),
         Db::Check { db } => check(db.as_deref()),
         Db::Repair { db, output } => repair(db.as_deref(), output),
         Db::Merge { files, output } => merge(&files, &output),

@@ -4,8 +4,9 @@ use anyhow::{Context, Result, bail};
 use rusqlite::{Connection, OptionalExtension, Row, Statement, ToSql, params};
 
 use super::table::{self, BUCKET, DAY, Damage, Puts, Seal, Table};
+use super::time_at;
 use crate::time::{Bucket, SECOND, Timestamp};
-use crate::traffic::Origin;
+use crate::traffic::{Counts, Origin, Seen};
 
 /// A table of intervals, and that of what each pair moved in each of them.
 pub(super) struct Level {
@@ -39,6 +40,17 @@ impl Usage {
     fn read(row: &Row, index: usize) -> rusqlite::Result<Self> {
         let column = |at| row.get(index + at);
         Ok(Usage { bytes: column(0)?, packets: column(1)?, copies: column(2)?, first: column(3)?, last: column(4)? })
+    }
+
+    /// As counts.
+    pub(super) fn counts(&self) -> Result<Counts> {
+        let count = |value: i64| u64::try_from(value).map_err(|_| Damage(format!("it holds a count of {value}")));
+        Ok(Counts { bytes: count(self.bytes)?, packets: count(self.packets)?, copies: count(self.copies)? })
+    }
+
+    /// The times, in the interval that it is of.
+    pub(super) fn seen(&self, span: Bucket) -> Seen {
+        Seen { first: time_at(span, self.first), last: time_at(span, self.last) }
     }
 
     pub(super) fn plus(&self, other: Usage) -> Result<Usage> {

@@ -23,8 +23,8 @@ use super::history::History;
 use super::level::{BUCKETS, Changes, Interval};
 use super::read::verify;
 use super::table::{BUCKET, ENDPOINT, IMPORT, NETWORK, PAIR, Puts};
-use super::{Reader, Writer, blame, time_at};
-use crate::traffic::{Origin, Seen, Totals};
+use super::{Reader, Writer, blame};
+use crate::traffic::{Counts, Origin, Totals};
 use beyond::Rests;
 use old::{Old, OldImport};
 
@@ -302,9 +302,7 @@ impl<'a> Merge<'a, '_> {
                 }
             };
             rows.push((bucket.span, new_pair, usage));
-            let seen = Seen { first: time_at(bucket.span, usage.first), last: time_at(bucket.span, usage.last) };
-            let (bytes, packets) = (u64::try_from(usage.bytes)?, u64::try_from(usage.packets)?);
-            let none = Totals::none(seen);
+            let (Counts { bytes, packets, .. }, none) = (usage.counts()?, Totals::none(usage.seen(bucket.span)));
             let sent = Totals { sent_bytes: bytes, sent_packets: packets, ..none };
             let received = Totals { received_bytes: bytes, received_packets: packets, ..none };
             for (old_end, new, more) in [(src, new_src, sent), (dst, new_dst, received)] {

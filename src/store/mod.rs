@@ -23,6 +23,7 @@ mod days;
 mod forget;
 mod fresh;
 mod history;
+mod info;
 mod level;
 mod live;
 mod log;
@@ -50,6 +51,7 @@ use table::Damage;
 
 pub use add::Source;
 pub use forget::Forgotten;
+pub use info::{Info, NetworkInfo, is_in_use};
 pub use live::Live;
 pub use members::KeptMember;
 pub use merge::{Merged, Part, merge};
@@ -108,6 +110,18 @@ fn seen(row: &rusqlite::Row, index: usize) -> Result<Seen> {
         Ok(Timestamp::new(seconds, nanos.into()))
     };
     Ok(Seen { first: time(index)?, last: time(index + 2)? })
+}
+
+/// The import that stands in the columns of its table.
+fn import(row: &rusqlite::Row) -> Result<Import> {
+    Ok(Import {
+        sha256: row.get(1)?,
+        name: row.get(2)?,
+        size: count(row, 3)?,
+        imported_at: Timestamp::new(row.get(4)?, 0),
+        frames: count(row, 5)?,
+        seen: row.get::<_, Option<i64>>(6)?.map(|_| seen(row, 6)).transpose()?,
+    })
 }
 
 /// The totals that stand in the eight columns from `index` on.

@@ -19,9 +19,8 @@ use super::read;
 use super::rows::endpoint;
 use super::table::{Damage, ENDPOINT, IMPORT, Mark, NETWORK, TABLES, TOTAL};
 use super::{
-    Import, LiveTotals, NetworkId, blame, companions, count, explain, log, migrate, resolve, seen, shm, totals, wal,
+    Import, LiveTotals, NetworkId, blame, companions, count, explain, import, log, migrate, resolve, shm, totals, wal,
 };
-use crate::time::Timestamp;
 use crate::traffic::{DeltaRow, Directory, Endpoint, Origin, Totals};
 
 /// Before this version SQLite may lose commits in WAL mode.
@@ -275,14 +274,7 @@ impl Writer {
             // All of them: whether one is missing shows in all only.
             IMPORT.scan(&self.conn, |row| {
                 if row.get_ref(1)?.as_blob()? == sha256 {
-                    found = Some(Import {
-                        sha256: *sha256,
-                        name: row.get(2)?,
-                        size: count(row, 3)?,
-                        imported_at: Timestamp::new(row.get(4)?, 0),
-                        frames: count(row, 5)?,
-                        seen: row.get::<_, Option<i64>>(6)?.map(|_| seen(row, 6)).transpose()?,
-                    });
+                    found = Some(import(row)?);
                 }
                 Ok(())
             })?;
