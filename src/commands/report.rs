@@ -7,8 +7,8 @@ use anyhow::bail;
 use serde_json::json;
 
 use super::output::{Destination, Sums};
-use super::query::query;
-use super::{Status, place};
+use super::query::{check_chosen, query};
+use super::{Status, place, quota};
 use crate::cli::{self, Origins};
 use crate::report::{Query, fitting, thousands};
 use crate::store::{self, Reader};
@@ -17,14 +17,13 @@ use crate::traffic::{Counts, End, Origin, Seen};
 use crate::when::When;
 
 pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
+    if let Some(file) = &args.quotas {
+        return quota::report(&args, file);
+    }
     let output = &args.output;
     let mut query = query(output, When::between_buckets)?;
     let range = bucket("--since", query.since)?..bucket("--until", query.until)?;
-    let (origin, origin_name) = match args.origin {
-        Origins::Only(Origin::Live) => (Some(Origin::Live), "live"),
-        Origins::Only(Origin::Import) => (Some(Origin::Import), "import"),
-        Origins::All => (None, "all"),
-    };
+    let (origin, origin_name) = origin(args.origin);
     let database = place::database(args.db.as_deref());
     database.must_exist()?;
     let reader = Reader::open(&database.path)?;
@@ -32,6 +31,10 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     let [wal, shm] = store::companions(&database.path);
     destination.must_not_be([database.path.as_path(), &wal, &shm])?;
 
+    let told = std::mem::take(&mut query.named.roster);
+    query.named.roster = reader.roster()?;
+    query.named.roster.merge(&told);
+    check_chosen(&query.named.roster, &query.named.chosen)?;
     let (since, until) = (query.since, query.until);
     let read = |query: Query| Gathered::read(&reader, output, origin, range.clone(), query);
     let gathered = if query.fits {
@@ -95,7 +98,7 @@ impl Gathered {
         let (mut total, mut seen) = (Counts::default(), None::<Seen>);
         let cuts = sums.cuts();
         reader.rows(origin, range, cuts, |network, bucket, row| {
-            if !sums.shows(&row) {
+            if !sums.shows(network, &row) {
                 return Ok(());
             }
             sums.add(network, bucket, &row)?;
@@ -107,9 +110,18 @@ impl Gathered {
             Ok(())
         })?;
         if output.every().is_some() {
-            reader.first_seen(origin, |network, end, first| sums.know(network, end, first))?;
+            reader.first_seen(origin, |network, endpoint, first| sums.know(network, endpoint, first))?;
         }
         Ok(Gathered { sums, total, seen })
+    }
+}
+
+/// The origin that is asked for, if one is, and the word for it.
+pub(super) fn origin(origins: Origins) -> (Option<Origin>, &'static str) {
+    match origins {
+        Origins::Only(Origin::Live) => (Some(Origin::Live), "live"),
+        Origins::Only(Origin::Import) => (Some(Origin::Import), "import"),
+        Origins::All => (None, "all"),
     }
 }
 

@@ -108,7 +108,11 @@ impl Builder {
     fn total(&self) -> Builder {
         let mut total = Builder::new(self.query.of_all());
         total.parties = Parties::clone(&self.parties);
-        total.networks = self.networks.clone();
+        let mut networks: Vec<_> = self.networks.iter().collect();
+        networks.sort_unstable_by_key(|(_, number)| **number);
+        for (name, _) in networks {
+            total.network(name);
+        }
         for part in &self.parts {
             let number = total.part_from(part.network, ALWAYS.start);
             total.parts[number as usize].sums.merge(&part.sums);

@@ -8,7 +8,9 @@ use rusqlite::Connection;
 
 use super::history::History;
 use super::level::{BUCKETS, DAYS, Interval};
-use super::table::{BUCKET, BUCKET_2, Damage, HISTORY, Mark, TABLES, TABLES_2};
+use super::table::{
+    ADDRESS_NAME, ASSIGNMENT, BUCKET, BUCKET_2, Damage, HISTORY, IMPORT, IMPORT_2, MEMBER, Mark, TABLES, TABLES_2,
+};
 use super::{blame, days, explain};
 use crate::traffic::Origin;
 
@@ -19,6 +21,9 @@ const MIGRATIONS: &[Migration] = &[
     (include_str!("../../migrations/0001_start.sql"), |_| Ok(())),
     (include_str!("../../migrations/0002_checksums.sql"), seal_first),
     (include_str!("../../migrations/0003_history.sql"), begin_history),
+    (include_str!("../../migrations/0005_members.sql"), |conn| {
+        [&MEMBER, &ASSIGNMENT, &ADDRESS_NAME].iter().try_for_each(|table| table.seal_anew(conn))
+    }),
 ];
 
 /// The first version that has buckets of a length chosen.
@@ -126,9 +131,10 @@ fn begin_history(conn: &Connection) -> Result<()> {
         buckets.push(Interval::read_2(row)?);
         Ok(())
     })?;
+    IMPORT_2.scan(conn, |_| Ok(()))?;
     conn.execute_batch("INSERT INTO history (id, seconds, clock, checksum) VALUES (1, 3600, 0, 0)")?;
     begin_clock(conn, &mut buckets)?;
-    [&BUCKET, &HISTORY].iter().try_for_each(|table| table.seal_anew(conn))?;
+    [&BUCKET, &IMPORT, &HISTORY].iter().try_for_each(|table| table.seal_anew(conn))?;
     days::make(conn, buckets)
 }
 

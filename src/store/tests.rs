@@ -12,6 +12,9 @@ mod age;
 mod damage;
 mod days;
 mod log;
+mod members;
+mod merge;
+mod snapshot;
 mod steps;
 mod sums;
 
@@ -61,7 +64,8 @@ fn five_minutes(start: i64) -> Bucket {
 
 /// What the network "n" moved live.
 fn live_totals(writer: &Writer) -> Vec<(End, Totals)> {
-    let mut totals: Vec<_> = writer.live_totals().unwrap().into_iter().map(|live| (live.end, live.totals)).collect();
+    let mut totals: Vec<_> =
+        writer.live_totals().unwrap().into_iter().map(|live| (live.endpoint.end, live.totals)).collect();
     totals.sort_by_key(|(end, _)| *end);
     totals
 }

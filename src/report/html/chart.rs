@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use hashbrown::HashMap;
 
 use super::super::page::Page;
-use super::super::{Party, Report, Tally, Who, figures};
-use super::{Escaped, Name};
+use super::super::{By, Party, Report, Tally, Who, figures};
+use super::{Escaped, network_name};
 use crate::period::{Calendar, Every, Period};
 
 /// How many have a colour of their own. There are as many in the style.
@@ -26,7 +26,7 @@ pub(super) struct Bars<'a> {
     pub(super) list: Vec<Bar>,
     asked: Option<Every>,
     /// Those who moved the most, with all that they moved.
-    series: Vec<(Option<&'a str>, Who, Tally)>,
+    series: Vec<(String, Tally)>,
 }
 
 /// What was moved in a period.
@@ -64,8 +64,14 @@ impl<'a> Bars<'a> {
         };
         let list = report.periods().map(bar).collect();
         let calendar = report.calendar().copied().unwrap_or_else(|| Calendar::new(report.query.zone, Every::Year));
-        let of = |network| networks.then_some(network);
-        let series = most.into_iter().map(|(network, line)| (of(network), line.who, line.tally)).collect();
+        let name = |network: &str, who| {
+            let of = if networks { format!("{}: ", network_name(network)) } else { String::new() };
+            match who {
+                Who::Address(party) => of + &page.total.label(network, party),
+                Who::Pair(src, dst) => format!("{of}{src} → {dst}"),
+            }
+        };
+        let series = most.into_iter().map(|(network, line)| (name(network, line.who), line.tally)).collect();
         Bars { report, calendar, list, asked: page.asked, series }
     }
 
@@ -75,8 +81,8 @@ impl<'a> Bars<'a> {
     }
 
     /// Who a colour stands for.
-    fn name(&self, i: usize) -> String {
-        self.series.get(i).map_or_else(|| "all others".to_owned(), |&(network, who, _)| Name(network, who).to_string())
+    fn name(&self, i: usize) -> &str {
+        self.series.get(i).map_or("all others", |(name, _)| name)
     }
 
     /// All that those moved for whom no colour stands.
@@ -90,7 +96,7 @@ impl<'a> Bars<'a> {
     /// The colours that are used, in the order in which they stand on the line: the others last.
     fn colours(&self) -> impl Iterator<Item = (usize, Tally)> {
         let others = self.others();
-        let named = self.series.iter().enumerate().map(|(i, (_, _, tally))| (i, *tally));
+        let named = self.series.iter().enumerate().map(|(i, (_, tally))| (i, *tally));
         named.chain(Some((COLOURS, others)).filter(|(_, tally)| tally.bytes() > 0))
     }
 }
@@ -133,7 +139,7 @@ impl Scale {
 pub(super) fn write(out: &mut dyn Write, bars: &Bars) -> io::Result<()> {
     let every = bars.every();
     let scale = Scale::new(bars);
-    let both = !bars.report.is_by_pair();
+    let both = bars.report.query.by != By::Pair;
     let sides = if both { ": sent above the line, received below" } else { "" };
     writeln!(out, "<section id=\"time\">\n<h2>Over time</h2>\n<p>Bytes by {every}{sides}.")?;
     if let Some(asked) = bars.asked.filter(|asked| asked.to_string() != every) {
@@ -172,7 +178,7 @@ pub(super) fn write(out: &mut dyn Write, bars: &Bars) -> io::Result<()> {
         write!(out, "{}", bars.calendar.heading(bar.period.start))?;
         tip(out, "total", &bar.total, both)?;
         for (i, _) in bars.colours().filter(|(i, _)| bar.moved[*i].bytes() > 0) {
-            tip(out, &bars.name(i), &bar.moved[i], both)?;
+            tip(out, bars.name(i), &bar.moved[i], both)?;
         }
         writeln!(out, "</title></rect>")?;
     }

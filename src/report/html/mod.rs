@@ -11,7 +11,7 @@ use std::fmt;
 use std::io::{self, Write};
 
 use super::page::Page;
-use super::{Amount, Line, Report, Tally, Who, figures};
+use super::{Amount, By, Line, Report, Tally, Who, figures};
 use crate::period::{Calendar, Every};
 use crate::time::Timestamp;
 
@@ -19,7 +19,7 @@ const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
 /// SHA-256 of the style and of the script in base 64; a test compares them.
-const STYLE_HASH: &str = "cTe8PF9vsLC130boJdI/y1rRvwnf31yURtIp5ytfkRc=";
+const STYLE_HASH: &str = "4j/LJegi9HX8KDIC4y/wYFT87f0TtJTQTDqj5gUtlZQ=";
 const SCRIPT_HASH: &str = "yiBizI6FxppdmDeK+H7Ps93e2r0uKIUU6ItdugyIwJI=";
 
 /// Text that is nothing but text. Control characters, and those that turn the direction of what follows, are replaced.
@@ -45,19 +45,15 @@ impl<T: fmt::Display> fmt::Display for Escaped<T> {
     }
 }
 
-/// Who it is: of several networks, with the name of his.
-struct Name<'a>(Option<&'a str>, Who);
-
-impl fmt::Display for Name<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(network) = self.0 {
-            write!(f, "{}: ", network_name(network))?;
-        }
-        match self.1 {
-            Who::Address(party) => party.fmt(f),
-            Who::Pair(src, dst) => write!(f, "{src} → {dst}"),
-        }
-    }
+/// The columns of figures.
+#[derive(Clone, Copy)]
+enum Columns {
+    /// Bytes and packets.
+    Once,
+    /// The same both ways.
+    Both,
+    /// Bytes both ways, of a member's own and forwarded.
+    Members,
 }
 
 fn network_name(name: &str) -> &str {
@@ -78,7 +74,11 @@ pub(super) fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         (Some(since), Some(until)) => format!(", {} to {}", &since[..10], &until[..10]),
         _ => String::new(),
     };
-    let what = if report.is_by_pair() { "source and destination" } else { "address" };
+    let what = match report.query.by {
+        By::Address => "address",
+        By::Pair => "source and destination",
+        By::Member => "member",
+    };
 
     writeln!(out, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>")?;
     writeln!(
@@ -89,8 +89,8 @@ pub(super) fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     writeln!(out, "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>")?;
     writeln!(out, "<title>Traffic by {what}{range}</title>\n<style>{STYLE}</style>\n</head>\n<body>")?;
     writeln!(out, "<header>\n<h1>Traffic by {what}</h1>")?;
-    if report.query.only.is_some() {
-        writeln!(out, "<p>Of chosen addresses only.</p>")?;
+    if !report.is_of_all() {
+        writeln!(out, "<p>Only those that were chosen.</p>")?;
     }
     facts(out, report, page, [since, until])?;
     if total.seen.is_none() {
@@ -136,7 +136,7 @@ fn facts(out: &mut dyn Write, report: &Report, page: &Page, [since, until]: [Opt
     let exact = format!("{} bytes, {} packets", figures::thousands(moved.bytes), figures::thousands(moved.packets));
     writeln!(out, "<dl>")?;
     fact(out, "Total traffic", " class=\"big\"", &figures::bytes(moved.bytes), &exact)?;
-    let who = if report.is_by_pair() { "Pairs" } else { "Clients" };
+    let who = if report.query.by == By::Pair { "Pairs" } else { "Clients" };
     fact(out, who, " class=\"big\"", &figures::thousands(clients as u64), "")?;
     if let Some(since) = since {
         fact(out, "From", "", &since, "")?;
@@ -149,34 +149,44 @@ fn facts(out: &mut dyn Write, report: &Report, page: &Page, [since, until]: [Opt
     writeln!(out, "</dl>")
 }
 
-/// A number of bytes: rounded, and exactly for those who point at it.
-fn bytes(out: &mut dyn Write, bytes: u64) -> io::Result<()> {
-    write!(out, "<td class=\"n\" title=\"{}\">{}</td>", figures::thousands(bytes), figures::bytes(bytes))
-}
-
-/// Bytes and packets, both ways if there are two.
-fn amounts(out: &mut dyn Write, by_pair: bool, tally: &Tally) -> io::Result<()> {
-    for amount in [&tally.sent, &tally.received].into_iter().take(if by_pair { 1 } else { 2 }) {
-        bytes(out, amount.bytes)?;
-        write!(out, "<td class=\"n p\">{}</td>", figures::thousands(amount.packets))?;
+impl Columns {
+    fn heads(self) -> String {
+        let heads: &[(&str, &str)] = match self {
+            Columns::Once => &[("", "bytes"), ("p ", "packets")],
+            Columns::Both => &[("", "sent"), ("p ", "packets"), ("", "received"), ("p ", "packets")],
+            Columns::Members => {
+                &[("", "own sent"), ("", "own received"), ("p ", "forwarded sent"), ("p ", "forwarded received")]
+            }
+        };
+        heads.iter().map(|(class, head)| format!("<th class=\"n {class}s\">{head}</th>")).collect()
     }
-    Ok(())
-}
 
-/// The heads of [`amounts`].
-fn heads(by_pair: bool) -> &'static str {
-    if by_pair {
-        "<th class=\"n s\">bytes</th><th class=\"n p s\">packets</th>"
-    } else {
-        "<th class=\"n s\">sent</th><th class=\"n p s\">packets</th><th class=\"n s\">received</th>\
-         <th class=\"n p s\">packets</th>"
+    fn cells(self, out: &mut dyn Write, tally: &Tally) -> io::Result<()> {
+        let bytes = |out: &mut dyn Write, class: &str, bytes: u64| {
+            let (exact, rounded) = (figures::thousands(bytes), figures::bytes(bytes));
+            write!(out, "<td class=\"n{class}\" title=\"{exact}\">{rounded}</td>")
+        };
+        let both = [tally.sent, tally.received];
+        let amounts = match self {
+            Columns::Once => &both[..1],
+            Columns::Both => &both,
+            Columns::Members => {
+                tally.own().into_iter().try_for_each(|own| bytes(out, "", own))?;
+                return tally.forwarded.into_iter().try_for_each(|forwarded| bytes(out, " p", forwarded));
+            }
+        };
+        for amount in amounts {
+            bytes(out, "", amount.bytes)?;
+            write!(out, "<td class=\"n p\">{}</td>", figures::thousands(amount.packets))?;
+        }
+        Ok(())
     }
 }
 
 /// All lines of the report, its periods in one.
 fn totals(out: &mut dyn Write, page: &Page, total: &Tally) -> io::Result<()> {
     let report = &page.total;
-    let (by_pair, networks) = (report.is_by_pair(), report.shows_networks());
+    let networks = report.shows_networks();
     let most = report.lines().map(|(_, line)| line.tally.bytes()).max().unwrap_or(0);
     writeln!(
         out,
@@ -185,23 +195,32 @@ fn totals(out: &mut dyn Write, page: &Page, total: &Tally) -> io::Result<()> {
     if networks {
         write!(out, "<th class=\"s\">network</th>")?;
     }
-    let names = if by_pair { &["source", "destination"][..] } else { &["address"] };
+    let (names, columns): (&[&str], _) = match report.query.by {
+        By::Address => (&["address"], Columns::Both),
+        By::Pair => (&["source", "destination"], Columns::Once),
+        By::Member => (&["member", "name"], Columns::Members),
+    };
     for name in names {
         write!(out, "<th class=\"s address\">{name}</th>")?;
     }
-    writeln!(out, "{}<th class=\"n\">share</th><th class=\"bar\"></th></tr></thead>\n<tbody>", heads(by_pair))?;
+    writeln!(out, "{}<th class=\"n\">share</th><th class=\"bar\"></th></tr></thead>\n<tbody>", columns.heads())?;
     for (network, Line { who, tally }) in report.lines() {
         write!(out, "<tr>")?;
         if networks {
             write!(out, "<td><bdi>{}</bdi></td>", Escaped(network_name(network)))?;
         }
         match who {
-            Who::Address(party) => write!(out, "<td class=\"address\">{}</td>", Escaped(party))?,
+            Who::Address(party) => {
+                write!(out, "<td class=\"address\">{}</td>", Escaped(party))?;
+                if names.len() == 2 {
+                    write!(out, "<td class=\"address\"><bdi>{}</bdi></td>", Escaped(report.name(network, party)))?;
+                }
+            }
             Who::Pair(src, dst) => {
                 write!(out, "<td class=\"address\">{}</td><td class=\"address\">{}</td>", Escaped(src), Escaped(dst))?;
             }
         }
-        amounts(out, by_pair, &tally)?;
+        columns.cells(out, &tally)?;
         let share = figures::share(tally.bytes(), total.bytes());
         write!(out, "<td class=\"n\">{}</td><td class=\"bar\">", Escaped(share))?;
         let tenths = (tally.bytes() * 1000).checked_div(most).unwrap_or(0);
@@ -212,7 +231,7 @@ fn totals(out: &mut dyn Write, page: &Page, total: &Tally) -> io::Result<()> {
     }
     let name = usize::from(networks) + names.len();
     write!(out, "</tbody>\n<tfoot><tr><th colspan=\"{name}\">total</th>")?;
-    amounts(out, by_pair, total)?;
+    columns.cells(out, total)?;
     writeln!(out, "<td class=\"n\">100%</td><td class=\"bar\"></td></tr></tfoot>\n</table></div>\n</section>")
 }
 
@@ -220,21 +239,23 @@ fn totals(out: &mut dyn Write, page: &Page, total: &Tally) -> io::Result<()> {
 fn periods(out: &mut dyn Write, bars: &chart::Bars, total: &Tally) -> io::Result<()> {
     // What is known of a period beyond its traffic, such as its coverage, belongs here: a head and a cell each.
     // Of all addresses, what is sent is received.
-    let once = bars.report.is_by_pair() || bars.report.query.only.is_none();
+    let once = bars.report.query.by == By::Pair || bars.report.is_of_all();
+    let columns = if once { Columns::Once } else { Columns::Both };
     writeln!(out, "<section id=\"periods\">\n<h2>Periods</h2>\n<div class=\"wide\"><table class=\"sorts\">")?;
-    writeln!(out, "<thead><tr><th class=\"s\">{} from</th>{}</tr></thead>\n<tbody>", bars.every(), heads(once))?;
+    writeln!(out, "<thead><tr><th class=\"s\">{} from</th>{}</tr></thead>\n<tbody>", bars.every(), columns.heads())?;
     for bar in &bars.list {
         write!(out, "<tr><td>{}</td>", Escaped(bars.calendar.heading(bar.period.start)))?;
-        amounts(out, once, &bar.total)?;
+        columns.cells(out, &bar.total)?;
         writeln!(out, "</tr>")?;
     }
     write!(out, "</tbody>\n<tfoot><tr><th>total</th>")?;
-    amounts(out, once, total)?;
+    columns.cells(out, total)?;
     writeln!(out, "</tr></tfoot>\n</table></div>\n</section>")
 }
 
 impl Report {
-    fn is_by_pair(&self) -> bool {
-        self.query.by == super::By::Pair
+    /// Whether nobody was chosen.
+    fn is_of_all(&self) -> bool {
+        self.query.only.is_none() && self.query.named.chosen.is_empty()
     }
 }

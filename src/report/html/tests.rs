@@ -6,11 +6,14 @@ use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::super::tests::{printed, row};
-use super::super::{Builder, By, Format, Query, Report, Sort};
+use super::super::{Builder, By, Format, Named, Query, Report, Sort};
 use super::{Escaped, SCRIPT, SCRIPT_HASH, STYLE, STYLE_HASH};
 use crate::period::Every;
 use crate::time::{Bucket, Timestamp};
-use crate::traffic::Row;
+use crate::traffic::{Endpoint, Row};
+use crate::zerotier::identity::mac;
+use crate::zerotier::members::Member;
+use crate::zerotier::{NetworkId, NodeId, Roster};
 use crate::zone::Zone;
 
 const HOUR: i64 = 3_600_000;
@@ -199,12 +202,33 @@ fn without_rows_a_sentence() {
 fn who_was_quiet_has_a_row() {
     let mut builder = Builder::new(query(By::Address, Some(Every::Day)));
     let moved = row("10.0.0.1", "external", 5, 1, DAY);
-    builder.know("", "10.0.0.9".parse().unwrap(), Timestamp(0));
+    let quiet = Endpoint { end: "10.0.0.9".parse().unwrap(), mac: None };
+    builder.know("", quiet, Timestamp(0));
     builder.add("", moved.seen.first.bucket(), &moved).unwrap();
     let page = printed(&builder.finish(Sort::Total, None), Format::Html);
     check(&page);
     let addresses: Vec<_> = cells(&page, "totals", "</tbody>").iter().map(|row| row[0].clone()).collect();
     assert_eq!(addresses, ["10.0.0.1", "10.0.0.9", "external"]);
+}
+
+#[test]
+fn members_have_names_and_what_they_forwarded() {
+    let (network, node) = (NetworkId(0x460c_acee_2d00_a7e1), NodeId::new(0x6d_f562_9e82).unwrap());
+    let mut roster = Roster::default();
+    let name = "</td><script>".to_owned();
+    roster.tell(Some(network), node, Member { name, ..Member::default() });
+    let named = Named { roster, network: Some(network), chosen: Vec::new() };
+    let behind = |end: &str| Endpoint { end: end.parse().unwrap(), mac: Some(mac(network, node)) };
+    let rows = [("10.0.0.1", 4000), ("external", 500)].map(|(end, bytes)| {
+        let row = row("10.0.0.1", "10.0.0.2", bytes, 1, HOUR);
+        ("", Row { src: behind(end), ..row })
+    });
+    let page = page(Query { named, ..query(By::Member, None) }, &rows, None);
+    let member = ["6df5629e82", "<bdi>&lt;/td&gt;&lt;script&gt;</bdi>", "4000", "0", "500", "0"];
+    let other = ["10.0.0.2", "<bdi></bdi>", "0", "4500", "0", "0"];
+    let shown: Vec<Vec<String>> = cells(&page, "totals", "</tbody>").iter().map(|row| row[..6].to_vec()).collect();
+    assert_eq!(shown, [member, other]);
+    assert!(page.contains("<bdi>6df5629e82 &lt;/td&gt;&lt;script&gt;</bdi>"), "{page}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What all formats share: the sums and the order.
 
+mod members;
 mod periods;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
