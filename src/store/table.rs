@@ -75,14 +75,14 @@ pub(super) const IMPORT: Table = Table {
         "origin",
     ],
 };
-/// As it was in version 2.
-pub(super) const IMPORT_2: Table = Table { name: "import", key: "id", columns: IMPORT.columns.split_at(10).0 };
+/// As it was up to version 5.
+pub(super) const IMPORT_5: Table = Table { name: "import", key: "id", columns: IMPORT.columns.split_at(10).0 };
 
 /// All that have a seal.
 pub(super) const TABLES: [&Table; 8] = [&NETWORK, &ENDPOINT, &PAIR, &BUCKET, &DAY, &TOTAL, &IMPORT, &HISTORY];
 
 /// Those that had one in version 2.
-pub(super) const TABLES_2: [&Table; 6] = [&NETWORK, &ENDPOINT, &PAIR, &BUCKET_2, &TOTAL, &IMPORT_2];
+pub(super) const TABLES_2: [&Table; 6] = [&NETWORK, &ENDPOINT, &PAIR, &BUCKET_2, &TOTAL, &IMPORT_5];
 
 /// The bytes that a row's checksum is over, as `migrations/0002_checksums.sql` has them.
 struct RowBytes(Vec<u8>);
