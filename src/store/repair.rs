@@ -12,7 +12,7 @@ use super::add::FORGOTTEN;
 use super::fresh::Fresh;
 use super::level::{BUCKETS, Interval, Usage};
 use super::read::connect;
-use super::table::{BUCKET, DAY, HISTORY, Seal, TABLES, TABLES_2, Table};
+use super::table::{BUCKET, DAY, HISTORY, IMPORT, IMPORT_5, Seal, TABLES, TABLES_2, Table};
 use super::{Reader, Writer, days, log, migrate, resolve, shm, wal};
 use crate::time::Timestamp;
 
@@ -74,7 +74,7 @@ pub fn repair(path: &Path, into: &Path) -> Result<Repaired> {
     // A version that is far off is no version.
     let newer = (migrate::newest() + 1..migrate::newest() + 1000).contains(&version);
     ensure!(!newer, "{} was written by a newer ztmon: repair it with that one", path.display());
-    let version = if version == 2 { 2 } else { migrate::newest() };
+    let version = if (2..migrate::newest()).contains(&version) { version } else { migrate::newest() };
     open().and_then(|conn| mend_schema(&conn, version)).with_context(nothing)?;
     let old = open().with_context(nothing)?;
     let new = fresh.path("new.db");
@@ -106,7 +106,13 @@ fn save(old: &Connection, version: u32, writer: &mut Writer) -> Result<Repaired>
     // What hangs in the air is seen to before the end.
     writer.conn.pragma_update(None, "foreign_keys", false)?;
     let new = writer.conn.transaction()?;
-    let tables = if version == 2 { &TABLES_2[..] } else { &TABLES[..] };
+    let tables = match version {
+        2 => TABLES_2.to_vec(),
+        version if version < migrate::newest() => {
+            TABLES.map(|table| if table.name == IMPORT.name { &IMPORT_5 } else { table }).to_vec()
+        }
+        _ => TABLES.to_vec(),
+    };
     // Days are made of the buckets that are kept.
     for table in tables.iter().filter(|table| table.name != DAY.name) {
         if table.name == HISTORY.name {

@@ -75,8 +75,8 @@ pub(super) const IMPORT: Table = Table {
         "origin",
     ],
 };
-/// As it was in version 2.
-pub(super) const IMPORT_2: Table = Table { name: "import", key: "id", columns: IMPORT.columns.split_at(10).0 };
+/// As it was up to version 5.
+pub(super) const IMPORT_5: Table = Table { name: "import", key: "id", columns: IMPORT.columns.split_at(10).0 };
 
 pub(super) const MEMBER: Table = Table {
     name: "member",
@@ -91,7 +91,7 @@ pub(super) const TABLES: [&Table; 11] =
     [&NETWORK, &ENDPOINT, &PAIR, &BUCKET, &DAY, &TOTAL, &IMPORT, &HISTORY, &MEMBER, &ASSIGNMENT, &ADDRESS_NAME];
 
 /// Those that had one in version 2.
-pub(super) const TABLES_2: [&Table; 6] = [&NETWORK, &ENDPOINT, &PAIR, &BUCKET_2, &TOTAL, &IMPORT_2];
+pub(super) const TABLES_2: [&Table; 6] = [&NETWORK, &ENDPOINT, &PAIR, &BUCKET_2, &TOTAL, &IMPORT_5];
 
 /// The bytes that a row's checksum is over, as `migrations/0002_checksums.sql` has them.
 struct RowBytes(Vec<u8>);
