@@ -30,23 +30,28 @@ fn report(db: &Path, more: &[&str]) -> String {
     ztmon(&[&["report", "--quiet", "--format", "csv", "--db", text(db)], more].concat()).ok()
 }
 
-/// Changes the bytes of a usage row that the report shows, behind SQLite's back.
-fn damage(db: &Path) {
+/// Changes the bytes of a row of a table, behind SQLite's back, until a report notices it.
+fn damage(db: &Path, table: &str, args: &[&str]) {
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";
+    let page: u32 = rusqlite::Connection::open(db).unwrap().query_row(sql, [table], |row| row.get(0)).unwrap();
     let mut bytes = fs::read(db).unwrap();
-    let sound = report(db, &["--by", "pair"]);
-    // Somewhere in the pages there is a bit that matters; which one depends on the layout.
-    for at in (0..bytes.len()).rev() {
+    let args = [args, &["--by", "pair"]].concat();
+    let sound = report(db, &args);
+    for at in ((page as usize - 1) * 4096..page as usize * 4096).rev() {
         bytes[at] ^= 1;
         fs::write(db, &bytes).unwrap();
-        let ended = ztmon(&["report", "--quiet", "--db", text(db)]);
+        let ended = ztmon(&[&["report", "--quiet", "--format", "csv", "--db", text(db)], &args[..]].concat());
         if ended.code == Some(2) && ended.err.contains("the usage from") {
             return;
         }
-        assert!(ended.code == Some(2) || report(db, &["--by", "pair"]) == sound, "byte {at}");
+        assert!(ended.code == Some(2) || ended.out == sound, "byte {at}");
         bytes[at] ^= 1;
     }
     panic!("nothing is noticed");
 }
+
+/// Makes a report read buckets, not days.
+const OF_BUCKETS: [&str; 2] = ["--since", "2026-11-22T11:15:00Z"];
 
 #[test]
 fn databases_of_every_earlier_version_are_brought_up_to_date() {
@@ -70,9 +75,9 @@ fn databases_of_every_earlier_version_are_brought_up_to_date() {
 fn a_damaged_database_is_refused_with_the_two_ways_on() {
     let (_dir, db) = database();
     assert_eq!(ztmon(&["db", "check", "--db", text(&db)]).ok(), format!("{} is sound\n", db.display()));
-    damage(&db);
+    damage(&db, "usage", &OF_BUCKETS);
     let damaged = fs::read(&db).unwrap();
-    for verb in [&["report"][..], &["db", "check"]] {
+    for verb in [&[&["report"], &OF_BUCKETS[..]].concat()[..], &["db", "check"]] {
         let line = ztmon(&[verb, &["--db", text(&db)]].concat()).nothing();
         assert_eq!(line.lines().count(), 1, "{line}");
         let says = format!("{} is damaged: ", db.display());
@@ -87,6 +92,16 @@ fn a_damaged_database_is_refused_with_the_two_ways_on() {
     ztmon(&["db", "check", "--db", text(&sound)]).ok();
     let again = ztmon(&["db", "repair", "--db", text(&db)]).nothing();
     assert!(again.contains("is there already"), "{again}");
+}
+
+#[test]
+fn damaged_sums_of_a_day_cost_nothing() {
+    let (_dir, db) = database();
+    let sound = report(&db, &["--by", "pair"]);
+    damage(&db, "day_usage", &[]);
+    ztmon(&["db", "check", "--db", text(&db)]).nothing();
+    ztmon(&["db", "repair", "--db", text(&db)]).ok();
+    assert_eq!(report(&PathBuf::from(format!("{}.repaired", db.display())), &["--by", "pair"]), sound);
 }
 
 #[test]

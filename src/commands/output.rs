@@ -39,6 +39,18 @@ impl Sums {
         })
     }
 
+    /// The first second after another at which rows have to be told apart, if any is. Series take all that is kept.
+    pub(super) fn next_cut(&self) -> impl Fn(i64) -> Option<i64> + use<> {
+        let (calendar, hours) = match self {
+            Sums::Report(builder) => (builder.calendar(), false),
+            Sums::Series(_) => (None, true),
+        };
+        move |second| match calendar {
+            Some(calendar) => Some(calendar.period(second)?.end),
+            None => hours.then_some((second.div_euclid(3600) + 1) * 3600),
+        }
+    }
+
     /// Whether a row is about somebody who is shown.
     pub(super) fn shows(&self, row: &Row) -> bool {
         match self {

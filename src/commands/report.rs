@@ -35,7 +35,7 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     let mut sums = Sums::new(output, query)?;
     let mut total = Counts::default();
     let mut seen: Option<Seen> = None;
-    reader.rows(origin, range, |network, bucket, row| {
+    reader.rows(origin, range, sums.next_cut(), |network, bucket, row| {
         if !sums.shows(&row) {
             return Ok(());
         }

@@ -76,6 +76,11 @@ impl Builder {
         }
     }
 
+    /// How the time is cut, if it is.
+    pub fn calendar(&self) -> Option<Calendar> {
+        self.calendar
+    }
+
     /// Whether a row is about somebody who is shown.
     pub fn shows(&self, row: &Row) -> bool {
         self.query.shows(row.src.end) || self.query.shows(row.dst.end)

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail};
-use rusqlite::{Connection, OptionalExtension, Row, Statement, ToSql, params};
+use anyhow::{Result, bail};
+use rusqlite::{Connection, OptionalExtension, Statement, ToSql, params};
 
-use super::table::{self, BUCKET, Damage, ENDPOINT, IMPORT, NETWORK, PAIR, Puts, Seal, TOTAL, Table};
+use super::level::{BUCKETS, Changes, DAY_SECONDS, DAYS, Usage};
+use super::table::{self, Damage, ENDPOINT, IMPORT, NETWORK, PAIR, Puts, TOTAL, Table};
 use super::{Import, NetworkId, offset, to_sql};
-use crate::time::Bucket;
 use crate::traffic::{DeltaRow, Directory, End, Endpoint, Origin, Totals};
 
 /// The end whose totals are those of clients while `/metrics` had no room for them. It has no usage.
@@ -67,29 +67,32 @@ impl Source {
         pair.puts.seal()
     }
 
-    /// Adds to the usage. The pairs must have been found.
-    pub(super) fn add_usage(&self, conn: &Connection, rows: &[DeltaRow]) -> Result<()> {
-        // In the order of the key, each page is visited once.
-        let mut keyed: Vec<(Bucket, i64, &DeltaRow)> =
-            rows.iter().map(|row| (row.bucket, self.pairs[row.pair as usize], row)).collect();
-        keyed.sort_unstable_by_key(|&(bucket, pair, _)| (bucket, pair));
-        let mut buckets = Buckets::new(conn)?;
-        for rows in keyed.chunk_by(|(one, ..), (other, ..)| one == other) {
-            let bucket = rows[0].0;
-            let mut open = buckets.open(self.network.0, self.origin, bucket)?;
-            for &(_, pair, row) in rows {
-                let more = Usage {
-                    bytes: to_sql(row.counts.bytes)?,
-                    packets: to_sql(row.counts.packets)?,
-                    copies: to_sql(row.counts.copies)?,
-                    first: offset(bucket, row.seen.first),
-                    last: offset(bucket, row.seen.last),
-                };
-                buckets.add(&mut open, pair, more)?;
-            }
-            buckets.close(open)?;
+    /// Adds to the usage, of buckets and of days; `written` is the time by the history's clock. The pairs must have been
+    /// found.
+    pub(super) fn add_usage(&self, conn: &Connection, rows: &[DeltaRow], written: i64) -> Result<()> {
+        let usage = |row: &DeltaRow| -> Result<_> {
+            let usage = Usage {
+                bytes: to_sql(row.counts.bytes)?,
+                packets: to_sql(row.counts.packets)?,
+                copies: to_sql(row.counts.copies)?,
+                first: offset(row.bucket, row.seen.first),
+                last: offset(row.bucket, row.seen.last),
+            };
+            Ok((row.bucket, self.pairs[row.pair as usize], usage))
+        };
+        let add = |level, rows: &mut [_]| {
+            let mut changes = Changes::new(conn, level)?;
+            changes.add_all(self.network.0, self.origin as i64, written, rows)?;
+            changes.seal()
+        };
+        let mut usage: Vec<_> = rows.iter().map(usage).collect::<Result<_>>()?;
+        add(&BUCKETS, &mut usage)?;
+        for (bucket, _, usage) in &mut usage {
+            let day = bucket.widened(DAY_SECONDS);
+            *usage = usage.within(*bucket, day);
+            *bucket = day;
         }
-        buckets.seal()
+        add(&DAYS, &mut usage)
     }
 
     /// Adds to the totals of both ends. The pairs must have been found.
@@ -164,124 +167,6 @@ pub(super) fn add_totals(
         )?;
     }
     puts.seal()
-}
-
-/// A row of usage. Times are nanoseconds after the bucket's start.
-#[derive(Clone, Copy)]
-pub(super) struct Usage {
-    pub bytes: i64,
-    pub packets: i64,
-    pub copies: i64,
-    pub first: i64,
-    pub last: i64,
-}
-
-impl Usage {
-    /// The columns after `pair`, from `index` on.
-    pub(super) fn read(row: &Row, index: usize) -> rusqlite::Result<Self> {
-        let column = |at| row.get(index + at);
-        Ok(Usage { bytes: column(0)?, packets: column(1)?, copies: column(2)?, first: column(3)?, last: column(4)? })
-    }
-
-    pub(super) fn checksum(&self, pair: i64) -> i64 {
-        table::usage_checksum([pair, self.bytes, self.packets, self.copies, self.first, self.last])
-    }
-
-    fn plus(&self, other: Usage) -> Result<Usage> {
-        let sum = |a: i64, b: i64| a.checked_add(b).context("a sum is too large for the database");
-        Ok(Usage {
-            bytes: sum(self.bytes, other.bytes)?,
-            packets: sum(self.packets, other.packets)?,
-            copies: sum(self.copies, other.copies)?,
-            first: self.first.min(other.first),
-            last: self.last.max(other.last),
-        })
-    }
-}
-
-/// Writes usage, bucket by bucket, and what each bucket and the table of buckets say about it.
-pub(super) struct Buckets<'c> {
-    find: Statement<'c>,
-    get: Statement<'c>,
-    select: Statement<'c>,
-    upsert: Statement<'c>,
-    puts: Puts<'c>,
-}
-
-/// A bucket that is written to.
-pub(super) struct Open {
-    id: i64,
-    network: i64,
-    origin: i64,
-    bucket: Bucket,
-    usage: Seal,
-    before: Option<i64>,
-}
-
-impl<'c> Buckets<'c> {
-    pub(super) fn new(conn: &'c Connection) -> Result<Self> {
-        let find = "SELECT id FROM bucket WHERE start = ?1 AND seconds = ?2 AND origin = ?3 AND network = ?4";
-        let select = "SELECT bytes, packets, copies, first, last FROM usage WHERE bucket = ?1 AND pair = ?2";
-        let upsert = "INSERT INTO usage (bucket, pair, bytes, packets, copies, first, last)
-                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-                      ON CONFLICT DO UPDATE SET bytes = excluded.bytes, packets = excluded.packets,
-                          copies = excluded.copies, first = excluded.first, last = excluded.last";
-        Ok(Buckets {
-            find: conn.prepare(find)?,
-            get: conn.prepare(&BUCKET.select("WHERE id = ?1"))?,
-            select: conn.prepare(select)?,
-            upsert: conn.prepare(upsert)?,
-            puts: Puts::new(conn, &BUCKET)?,
-        })
-    }
-
-    /// Finds a bucket or makes it. One at a time: it is written when it is closed.
-    pub(super) fn open(&mut self, network: i64, origin: Origin, bucket: Bucket) -> Result<Open> {
-        let key = params![bucket.start, bucket.seconds, origin as i64, network];
-        let found = self.find.query_row(key, |row| row.get(0)).optional()?;
-        let origin = origin as i64;
-        let Some(id) = found else {
-            let usage = Seal { rows: 0, checksum: 0 };
-            return Ok(Open { id: self.puts.next_id()?, network, origin, bucket, usage, before: None });
-        };
-        let mut rows = self.get.query([id])?;
-        let Some(row) = rows.next()? else { bail!(Damage(format!("bucket {id} has no row"))) };
-        let before = BUCKET.verify(row)?;
-        let stands = (row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
-        if stands != (network, origin, bucket.start, bucket.seconds) {
-            bail!(Damage(format!("the index of bucket leads to another row than {id}")));
-        }
-        let usage = Seal { rows: row.get(5)?, checksum: row.get(6)? };
-        Ok(Open { id, network, origin, bucket, usage, before: Some(before) })
-    }
-
-    /// Adds a pair's usage to an open bucket.
-    pub(super) fn add(&mut self, open: &mut Open, pair: i64, more: Usage) -> Result<()> {
-        let before = self.select.query_row([open.id, pair], |row| Usage::read(row, 0)).optional()?;
-        let usage = match before {
-            Some(before) => before.plus(more)?,
-            None => more,
-        };
-        let Usage { bytes, packets, copies, first, last } = usage;
-        self.upsert.execute([open.id, pair, bytes, packets, copies, first, last])?;
-        open.usage = match before {
-            None => open.usage.plus(1, usage.checksum(pair)),
-            Some(before) => open.usage.plus(0, usage.checksum(pair).wrapping_sub(before.checksum(pair))),
-        };
-        Ok(())
-    }
-
-    /// Writes what the bucket has now.
-    pub(super) fn close(&mut self, open: Open) -> Result<()> {
-        let Open { id, network, origin, bucket, usage, before } = open;
-        let values: [&dyn ToSql; 7] =
-            [&id, &network, &origin, &bucket.start, &bucket.seconds, &usage.rows, &usage.checksum];
-        self.puts.put(before, &values)
-    }
-
-    pub(super) fn seal(self) -> Result<()> {
-        self.puts.seal()
-    }
 }
 
 /// Finds the id of a row that never changes, or makes the row.

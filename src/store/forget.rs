@@ -7,7 +7,9 @@ use anyhow::Result;
 use rusqlite::{Connection, params};
 
 use super::add::{FORGOTTEN, add_totals};
-use super::read::{self, endpoint};
+use super::level::{BUCKETS, DAYS};
+use super::read;
+use super::rows::endpoint;
 use super::table::{ENDPOINT, TOTAL};
 use super::{Writer, blame, migrate, totals};
 use crate::traffic::{End, Origin, Totals};
@@ -124,19 +126,24 @@ fn fold(conn: &Connection, which: impl Fn(IpAddr, &Totals) -> bool, keep: bool) 
          WHERE s.place IS NOT NULL OR d.place IS NOT NULL;
          INSERT OR IGNORE INTO pair (src, dst) SELECT DISTINCT src, dst FROM ends;
          CREATE TEMP TABLE moved (pair INTEGER PRIMARY KEY, place INTEGER NOT NULL);
-         INSERT INTO moved SELECT ends.id, pair.id FROM ends JOIN pair ON pair.src = ends.src AND pair.dst = ends.dst;
-         CREATE TEMP TABLE sums AS
-         SELECT usage.bucket, moved.place AS pair, sum(bytes) AS bytes, sum(packets) AS packets, sum(copies) AS copies,
-                min(first) AS first, max(last) AS last
-         FROM usage JOIN moved ON moved.pair = usage.pair GROUP BY usage.bucket, moved.place;
-         DELETE FROM usage WHERE pair IN (SELECT pair FROM moved);
-         INSERT INTO usage (bucket, pair, bytes, packets, copies, first, last) SELECT * FROM sums WHERE true
-         ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes, packets = packets + excluded.packets,
-             copies = copies + excluded.copies, first = min(first, excluded.first), last = max(last, excluded.last);
-         DELETE FROM pair WHERE id IN (SELECT pair FROM moved);
+         INSERT INTO moved SELECT ends.id, pair.id FROM ends JOIN pair ON pair.src = ends.src AND pair.dst = ends.dst;",
+    )?;
+    for level in [&BUCKETS, &DAYS] {
+        let (usage, key, add) = (level.usage, level.key, level.add_sql("sums"));
+        conn.execute_batch(&format!(
+            "CREATE TEMP TABLE sums AS
+             SELECT {key}, moved.place AS pair, bytes, packets, copies, first, last
+             FROM {usage} JOIN moved ON moved.pair = {usage}.pair;
+             DELETE FROM {usage} WHERE pair IN (SELECT pair FROM moved);
+             {add}
+             DROP TABLE sums;"
+        ))?;
+    }
+    conn.execute_batch(
+        "DELETE FROM pair WHERE id IN (SELECT pair FROM moved);
          DELETE FROM total WHERE endpoint IN (SELECT endpoint FROM folded);
          DELETE FROM endpoint WHERE id IN (SELECT endpoint FROM folded);
-         DROP TABLE folded; DROP TABLE ends; DROP TABLE moved; DROP TABLE sums;",
+         DROP TABLE folded; DROP TABLE ends; DROP TABLE moved;",
     )?;
     migrate::seal(conn)?;
     for origin in [Origin::Live, Origin::Import] {

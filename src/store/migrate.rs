@@ -6,9 +6,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use rusqlite::Connection;
 
-use super::add::Usage;
-use super::table::{Damage, Mark, Seal, TABLES, USAGE_COLUMNS};
-use super::{blame, explain};
+use super::history::History;
+use super::level::{BUCKETS, DAYS, Interval};
+use super::table::{BUCKET, BUCKET_2, Damage, HISTORY, Mark, TABLES, TABLES_2};
+use super::{blame, days, explain};
+use crate::traffic::Origin;
 
 /// The SQL of a step, and what else has to be done.
 type Migration = (&'static str, fn(&Connection) -> Result<()>);
@@ -16,7 +18,11 @@ type Migration = (&'static str, fn(&Connection) -> Result<()>);
 const MIGRATIONS: &[Migration] = &[
     (include_str!("../../migrations/0001_start.sql"), |_| Ok(())),
     (include_str!("../../migrations/0002_checksums.sql"), seal_first),
+    (include_str!("../../migrations/0003_history.sql"), begin_history),
 ];
+
+/// The first version that has buckets of a length chosen.
+const WITH_HISTORY: u32 = 3;
 
 /// "ztmo" in ASCII.
 const APPLICATION_ID: i64 = 0x7a74_6d6f;
@@ -60,17 +66,27 @@ pub const fn newest() -> u32 {
     MIGRATIONS.len() as u32
 }
 
-/// Applies what is missing from `version` on, all of it or nothing.
-pub fn run(conn: &mut Connection, version: u32) -> Result<()> {
+/// Applies what is missing from `version` on, all of it or nothing. Buckets of a week ago will be `seconds` long, where
+/// that is not settled yet.
+pub fn run(conn: &mut Connection, version: u32, seconds: u32) -> Result<()> {
     let tx = conn.transaction()?;
-    for (index, (sql, rest)) in MIGRATIONS.iter().enumerate().skip(version as usize) {
-        let step = tx.execute_batch(sql).map_err(anyhow::Error::from).and_then(|()| rest(&tx));
-        step.with_context(|| format!("migration {} failed", index + 1))?;
+    apply(&tx, version, newest())?;
+    if version < WITH_HISTORY {
+        History { seconds, ..History::read(&tx)? }.write(&tx)?;
     }
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     tx.pragma_update(None, "user_version", newest())?;
     Mark::advance(&tx)?;
     Ok(tx.commit()?)
+}
+
+/// The steps from one version to another.
+fn apply(conn: &Connection, from: u32, to: u32) -> Result<()> {
+    for (index, (sql, rest)) in MIGRATIONS.iter().enumerate().take(to as usize).skip(from as usize) {
+        let step = conn.execute_batch(sql).map_err(anyhow::Error::from).and_then(|()| rest(conn));
+        step.with_context(|| format!("migration {} failed", index + 1))?;
+    }
+    Ok(())
 }
 
 /// The first checksums make everything believed that stands there: only if it fits together.
@@ -99,34 +115,43 @@ fn seal_first(conn: &Connection) -> Result<()> {
             says.replace('\n', " ")
         );
     }
-    seal(conn)
+    BUCKETS.seal_usage(conn)?;
+    TABLES_2.iter().try_for_each(|table| table.seal_anew(conn))
+}
+
+/// Makes the days of the usage that there is, which has to be what was written.
+fn begin_history(conn: &Connection) -> Result<()> {
+    let mut buckets = Vec::new();
+    BUCKET_2.scan(conn, |row| {
+        buckets.push(Interval::read_2(row)?);
+        Ok(())
+    })?;
+    conn.execute_batch("INSERT INTO history (id, seconds, clock, checksum) VALUES (1, 3600, 0, 0)")?;
+    begin_clock(conn, &mut buckets)?;
+    [&BUCKET, &HISTORY].iter().try_for_each(|table| table.seal_anew(conn))?;
+    days::make(conn, buckets)
+}
+
+/// All buckets count as written when the last live one was, and from then on they grow older. Nothing is sealed.
+pub fn begin_clock(conn: &Connection, buckets: &mut [Interval]) -> Result<()> {
+    let live = buckets.iter().filter(|bucket| bucket.origin == Origin::Live as i64);
+    let clock = live.map(|bucket| bucket.span.end()).max().unwrap_or_default();
+    conn.execute("UPDATE bucket SET written = ?1", [clock])?;
+    conn.execute("UPDATE history SET clock = ?1", [clock])?;
+    buckets.iter_mut().for_each(|bucket| bucket.written = clock);
+    Ok(())
 }
 
 /// Gives everything its checksums, as it stands.
 pub fn seal(conn: &Connection) -> Result<()> {
-    conn.execute_batch("UPDATE bucket SET usage_rows = 0, usage_checksum = 0")?;
-    let mut usage = conn.prepare(&format!("SELECT bucket, {USAGE_COLUMNS} FROM usage ORDER BY bucket"))?;
-    let mut update = conn.prepare("UPDATE bucket SET usage_rows = ?2, usage_checksum = ?3 WHERE id = ?1")?;
-    let mut rows = usage.query([])?;
-    let mut current: Option<(i64, Seal)> = None;
-    loop {
-        let row = rows.next()?;
-        let id = row.map(|row| row.get(0)).transpose()?;
-        if let Some((last, seal)) = current.filter(|(last, _)| Some(*last) != id) {
-            update.execute([last, seal.rows, seal.checksum])?;
-            current = None;
-        }
-        let (Some(row), Some(id)) = (row, id) else { break };
-        let (_, seal) = current.get_or_insert((id, Seal { rows: 0, checksum: 0 }));
-        *seal = seal.plus(1, Usage::read(row, 2)?.checksum(row.get(1)?));
-    }
+    [&BUCKETS, &DAYS].iter().try_for_each(|level| level.seal_usage(conn))?;
     TABLES.iter().try_for_each(|table| table.seal_anew(conn))
 }
 
-/// The tables, indexes and views of the newest schema: type, name and SQL.
-pub fn schema() -> Result<Vec<(String, String, String)>> {
-    let mut fresh = Connection::open_in_memory()?;
-    run(&mut fresh, 0)?;
+/// The tables, indexes and views of a version's schema: type, name and SQL.
+pub fn schema(version: u32) -> Result<Vec<(String, String, String)>> {
+    let fresh = Connection::open_in_memory()?;
+    apply(&fresh, 0, version)?;
     objects(&fresh)
 }
 
@@ -140,7 +165,7 @@ fn objects(conn: &Connection) -> Result<Vec<(String, String, String)>> {
 /// An error if the schema is not the newest one, or has triggers. Views and indexes that somebody added are welcome.
 pub fn check_schema(conn: &Connection) -> Result<()> {
     let found = objects(conn)?;
-    if let Some((_, name, _)) = schema()?.iter().find(|object| !found.contains(object)) {
+    if let Some((_, name, _)) = schema(newest())?.iter().find(|object| !found.contains(object)) {
         bail!(Damage(format!("the definition of {name} is not what was written")));
     }
     if let Some((_, name, _)) = found.iter().find(|(kind, ..)| kind == "trigger") {

@@ -18,11 +18,15 @@
 //! what else opens the database (the writer's lock, copies of it) does so before SQLite, or is closed after it.
 
 mod add;
+mod days;
 mod forget;
+mod history;
+mod level;
 mod log;
 mod migrate;
 mod read;
 mod repair;
+mod rows;
 mod table;
 #[cfg(test)]
 mod tests;

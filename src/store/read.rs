@@ -6,15 +6,16 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tempfile::TempDir;
 
-use super::add::{FORGOTTEN, UNLISTED, Usage};
-use super::table::{BUCKET, Damage, ENDPOINT, IMPORT, NETWORK, PAIR, Seal, TOTAL, USAGE_COLUMNS};
-use super::{blame, explain, log, migrate, resolve, seen, time_at, wal};
+use super::level::{BUCKETS, DAYS, Level};
+use super::rows::{endpoint, rows};
+use super::table::{Damage, ENDPOINT, HISTORY, IMPORT, NETWORK, TOTAL};
+use super::{blame, days, explain, log, migrate, resolve, seen, wal};
 use crate::time::{Bucket, Timestamp};
-use crate::traffic::{Counts, End, Endpoint, Origin, Row, Seen};
+use crate::traffic::{End, Origin, Row};
 
 /// Reads a database while a [`Writer`](super::Writer) writes it, after it stopped, or after it was killed.
 ///
@@ -75,21 +76,24 @@ impl Reader {
         Ok(reader)
     }
 
-    /// Gives `each` the network's name, the bucket and the row for all usage within `since` and `until` (seconds since
-    /// the epoch) and of the given origin or of both, by ascending bucket. A pair has one row for each bucket and
-    /// origin. All rows are of one moment; their usage is read one at a time. What came before an error is not to be
-    /// believed.
+    /// Gives `each` the network's name, the interval and the row for all usage within `range` (seconds since the epoch)
+    /// and of the given origin or of both, by ascending start of the interval. A pair has one row for each interval and
+    /// origin. What is on either side of a cut is never in one row: `next_cut` says which is the first after a second,
+    /// if there is one. UTC days without a cut come as one interval, others by the buckets that they are kept in.
+    ///
+    /// All rows are of one moment; their usage is read one at a time. What came before an error is not to be believed.
     ///
     /// # Errors
-    /// If the database cannot be read, is damaged, or keeps a bucket that a bound would cut; and with what `each` returns.
+    /// If the database cannot be read, is damaged, or keeps a bucket that has a cut in it; and with what `each` returns.
     pub fn rows(
         &self,
         origin: Option<Origin>,
         range: Range<Option<i64>>,
+        next_cut: impl FnMut(i64) -> Option<i64>,
         each: impl FnMut(&str, Bucket, Row) -> Result<()>,
     ) -> Result<()> {
         let now = self.conn.unchecked_transaction()?;
-        rows(&now, origin, range, each).map_err(|error| blame(&self.path, "cannot read", error))?;
+        rows(&now, origin, range, next_cut, each).map_err(|error| blame(&self.path, "cannot read", error))?;
         self.check_unwritten()
     }
 
@@ -192,146 +196,19 @@ fn immutable_uri(path: &Path) -> String {
 
 /// Reads everything and verifies it, by ztmon's checksums and by SQLite's rules.
 pub(super) fn verify(conn: &Connection) -> Result<()> {
-    rows(conn, None, None..None, |_, _, _| Ok(()))?;
-    for table in [&TOTAL, &IMPORT] {
+    rows(conn, None, None..None, |_| None, |_, _, _| Ok(()))?;
+    days::check(conn)?;
+    for table in [&TOTAL, &IMPORT, &HISTORY] {
         table.scan(conn, |_| Ok(()))?;
     }
     // Rows of usage without a bucket would show nowhere.
-    let astray = "SELECT count(*) FROM usage WHERE bucket NOT IN (SELECT id FROM bucket)";
-    ensure!(conn.query_row(astray, [], |row| row.get::<_, i64>(0))? == 0, Damage("usage without a bucket".to_owned()));
+    for Level { intervals, usage, key } in [&BUCKETS, &DAYS] {
+        let astray = format!("SELECT count(*) FROM {usage} WHERE {key} NOT IN (SELECT id FROM {})", intervals.name);
+        let astray: i64 = conn.query_row(&astray, [], |row| row.get(0))?;
+        ensure!(astray == 0, Damage(format!("{usage} without a {key}")));
+    }
     migrate::check_schema(conn)?;
     let says: String = conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     ensure!(says == "ok", Damage(says.replace('\n', " ")));
     Ok(())
-}
-
-/// [`Reader::rows`] of a connection with a transaction open.
-fn rows(
-    conn: &Connection,
-    origin: Option<Origin>,
-    range: Range<Option<i64>>,
-    mut each: impl FnMut(&str, Bucket, Row) -> Result<()>,
-) -> Result<()> {
-    let names = Names::read(conn)?;
-    let mut buckets = Vec::new();
-    BUCKET.scan(conn, |row| {
-        let kept = KeptBucket::read(row)?;
-        if origin.is_none_or(|origin| origin as i64 == kept.origin) && is_within(kept.bucket, &range)? {
-            buckets.push(kept);
-        }
-        Ok(())
-    })?;
-    buckets.sort_unstable_by_key(|kept| (kept.bucket, kept.origin, kept.network));
-    let mut statement = conn.prepare(&format!("SELECT {USAGE_COLUMNS} FROM usage WHERE bucket = ?1 ORDER BY pair"))?;
-    for kept in &buckets {
-        let network = names.network(kept.network)?;
-        let mut rows = statement.query([kept.id])?;
-        let mut found = Seal { rows: 0, checksum: 0 };
-        while let Some(row) = rows.next()? {
-            let (checksum, row) = names.usage(row, kept.bucket)?;
-            found = found.plus(1, checksum);
-            each(network, kept.bucket, row)?;
-        }
-        if found != kept.usage {
-            let from = Timestamp::new(kept.bucket.start, 0);
-            bail!(Damage(format!("the usage from {from} on is not what was written")));
-        }
-    }
-    Ok(())
-}
-
-/// A bucket's row.
-struct KeptBucket {
-    id: i64,
-    network: i64,
-    origin: i64,
-    bucket: Bucket,
-    usage: Seal,
-}
-
-impl KeptBucket {
-    fn read(row: &rusqlite::Row) -> Result<Self> {
-        Ok(KeptBucket {
-            id: row.get(0)?,
-            network: row.get(1)?,
-            origin: row.get(2)?,
-            bucket: Bucket { start: row.get(3)?, seconds: row.get(4)? },
-            usage: Seal { rows: row.get(5)?, checksum: row.get(6)? },
-        })
-    }
-}
-
-/// Whether the whole bucket is within the range.
-///
-/// # Errors
-/// If only a part of it is.
-fn is_within(bucket: Bucket, range: &Range<Option<i64>>) -> Result<bool> {
-    for bound in [range.start, range.end].into_iter().flatten() {
-        if bucket.start < bound && bound < bucket.end() {
-            let time = |seconds| Timestamp::new(seconds, 0);
-            bail!(
-                "{} falls inside a bucket that is kept as one: the nearest bounds are {} and {}",
-                time(bound),
-                time(bucket.start),
-                time(bucket.end())
-            );
-        }
-    }
-    Ok(range.start.is_none_or(|since| bucket.start >= since) && range.end.is_none_or(|until| bucket.end() <= until))
-}
-
-/// Who the numbers in the usage are.
-struct Names {
-    networks: HashMap<i64, String>,
-    endpoints: HashMap<i64, Endpoint>,
-    pairs: HashMap<i64, (i64, i64)>,
-}
-
-impl Names {
-    fn read(conn: &Connection) -> Result<Self> {
-        let mut names = Names { networks: HashMap::new(), endpoints: HashMap::new(), pairs: HashMap::new() };
-        NETWORK.scan(conn, |row| {
-            names.networks.insert(row.get(0)?, row.get(1)?);
-            Ok(())
-        })?;
-        ENDPOINT.scan(conn, |row| {
-            names.endpoints.insert(row.get(0)?, endpoint(row, 2)?);
-            Ok(())
-        })?;
-        PAIR.scan(conn, |row| {
-            names.pairs.insert(row.get(0)?, (row.get(1)?, row.get(2)?));
-            Ok(())
-        })?;
-        Ok(names)
-    }
-
-    fn network(&self, id: i64) -> Result<&str> {
-        Ok(self.networks.get(&id).ok_or_else(|| Damage(format!("network {id} has no row")))?)
-    }
-
-    /// A row of usage with its checksum.
-    fn usage(&self, row: &rusqlite::Row, bucket: Bucket) -> Result<(i64, Row)> {
-        let pair = row.get(0)?;
-        let usage = Usage::read(row, 1)?;
-        let &(src, dst) = self.pairs.get(&pair).ok_or_else(|| Damage(format!("pair {pair} has no row")))?;
-        let end = |id| self.endpoints.get(&id).ok_or_else(|| Damage(format!("endpoint {id} has no row")));
-        let count = |value: i64| u64::try_from(value).map_err(|_| Damage(format!("it holds a count of {value}")));
-        let counts =
-            Counts { bytes: count(usage.bytes)?, packets: count(usage.packets)?, copies: count(usage.copies)? };
-        let seen = Seen { first: time_at(bucket, usage.first), last: time_at(bucket, usage.last) };
-        Ok((usage.checksum(pair), Row { src: *end(src)?, dst: *end(dst)?, counts, seen }))
-    }
-}
-
-/// The endpoint whose address and MAC stand in the columns from `index` on.
-pub(super) fn endpoint(row: &rusqlite::Row, index: usize) -> Result<Endpoint> {
-    let (addr, mac) = (row.get_ref(index)?.as_str()?, row.get_ref(index + 1)?.as_str()?);
-    let parse = || -> Result<Endpoint, String> {
-        let end = match addr {
-            FORGOTTEN | UNLISTED => End::Other,
-            addr => addr.parse()?,
-        };
-        Ok(Endpoint { end, mac: if mac.is_empty() { None } else { Some(mac.parse()?) } })
-    };
-    Ok(parse().map_err(Damage)?)
 }

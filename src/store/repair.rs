@@ -9,10 +9,11 @@ use anyhow::{Context, Result, ensure};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
-use super::add::{FORGOTTEN, Usage};
+use super::add::FORGOTTEN;
+use super::level::{BUCKETS, Interval, Usage};
 use super::read::connect;
-use super::table::{BUCKET, Seal, TABLES, Table, USAGE_COLUMNS};
-use super::{Reader, Writer, log, migrate, resolve, shm, wal};
+use super::table::{BUCKET, DAY, HISTORY, Seal, TABLES, TABLES_2, Table};
+use super::{Reader, Writer, days, log, migrate, resolve, shm, wal};
 use crate::time::Timestamp;
 
 /// What every database of ztmon begins with: SQLite's magic, pages of 4 KiB, WAL mode and fixed values. Behind it are
@@ -66,10 +67,13 @@ pub fn repair(path: &Path, into: &Path) -> Result<Repaired> {
         [wal(&damaged), shm(&damaged)].iter().for_each(|file| drop(fs::remove_file(file)));
     }
     let nothing = || format!("nothing of {} can be saved", path.display());
-    mend_schema(&damaged).with_context(nothing)?;
-    let old = Connection::open(&damaged).with_context(nothing)?;
-    old.pragma_update(None, "writable_schema", true).with_context(nothing)?;
-    let version = migrate::version_of(&old).with_context(nothing)?;
+    let open = || -> Result<Connection> {
+        let conn = Connection::open(&damaged)?;
+        // Lets SQLite pass over what it cannot read.
+        conn.pragma_update(None, "writable_schema", true)?;
+        Ok(conn)
+    };
+    let version = open().and_then(|conn| migrate::version_of(&conn)).with_context(nothing)?;
     ensure!(
         version != 1,
         "{} is of a version without checksums: restore a backup, or give another --db",
@@ -78,9 +82,12 @@ pub fn repair(path: &Path, into: &Path) -> Result<Repaired> {
     // A version that is far off is no version.
     let newer = (migrate::newest() + 1..migrate::newest() + 1000).contains(&version);
     ensure!(!newer, "{} was written by a newer ztmon: repair it with that one", path.display());
+    let version = if version == 2 { 2 } else { migrate::newest() };
+    open().and_then(|conn| mend_schema(&conn, version)).with_context(nothing)?;
+    let old = open().with_context(nothing)?;
     let new = scratch.path().join("new.db");
     let mut writer = Writer::open(&new)?;
-    let mut repaired = save(&old, &mut writer).with_context(nothing)?;
+    let mut repaired = save(&old, version, &mut writer).with_context(nothing)?;
     if let Some(frame) = log::gap(&path)? {
         repaired.lost.push(format!("what was committed after frame {frame} of {}", wal(&path).display()));
     } else if stale {
@@ -102,29 +109,32 @@ pub fn repair(path: &Path, into: &Path) -> Result<Repaired> {
 }
 
 /// The schema is the same in every database: where its text is damaged, and its name is not, it is written anew.
-fn mend_schema(path: &Path) -> Result<()> {
-    let conn = Connection::open(path)?;
-    // Lets SQLite pass over what it cannot read.
-    conn.pragma_update(None, "writable_schema", true)?;
+fn mend_schema(conn: &Connection, version: u32) -> Result<()> {
     let sql = "UPDATE sqlite_schema SET type = ?1, tbl_name = CASE ?1 WHEN 'index' THEN tbl_name ELSE ?2 END, sql = ?3
                WHERE name = ?2 AND (type, sql) IS NOT (?1, ?3)";
-    for (kind, name, text) in migrate::schema()? {
+    for (kind, name, text) in migrate::schema(version)? {
         conn.execute(sql, [kind, name, text])?;
     }
     Ok(())
 }
 
-fn save(old: &Connection, writer: &mut Writer) -> Result<Repaired> {
+fn save(old: &Connection, version: u32, writer: &mut Writer) -> Result<Repaired> {
     let mut repaired = Repaired::default();
     // What hangs in the air is seen to before the end.
     writer.conn.pragma_update(None, "foreign_keys", false)?;
     let new = writer.conn.transaction()?;
-    for table in TABLES {
+    let tables = if version == 2 { &TABLES_2[..] } else { &TABLES[..] };
+    // Days are made of the buckets that are kept.
+    for table in tables.iter().filter(|table| table.name != DAY.name) {
+        if table.name == HISTORY.name {
+            new.execute_batch("DELETE FROM history")?;
+        }
         let kept = copy(old, &new, table)?;
         if !table.seal(old).is_ok_and(|seal| seal == kept) {
             let rows = kept.rows;
             repaired.lost.push(match table.name {
                 "import" => "imports: a file that was imported may be imported again".to_owned(),
+                "history" => "since when there is live usage, and how long each is to be kept".to_owned(),
                 name => format!("rows of {name}: {rows} are kept, others may be lost, or of an earlier time"),
             });
         }
@@ -132,10 +142,28 @@ fn save(old: &Connection, writer: &mut Writer) -> Result<Repaired> {
     }
     let usage = copy_usage(old, &new, &mut repaired.lost)?;
     repaired.kept.push(("usage", usage));
+    let sql = "INSERT OR IGNORE INTO history (id, seconds, clock, checksum)
+               SELECT 1, coalesce(min(seconds), 3600), 0, 0 FROM bucket WHERE seconds IN (900, 1800, 3600)";
+    if new.execute(sql, [])? > 0 || version == 2 {
+        migrate::begin_clock(&new, &mut buckets(&new)?)?;
+    }
     adopt_orphans(&new)?;
+    BUCKETS.seal_usage(&new)?;
+    days::make(&new, buckets(&new)?)?;
     migrate::seal(&new)?;
     new.commit()?;
     Ok(repaired)
+}
+
+/// The buckets that have been saved, as they stand.
+fn buckets(new: &Connection) -> Result<Vec<Interval>> {
+    let mut select = new.prepare(&BUCKET.select("ORDER BY start"))?;
+    let mut rows = select.query([])?;
+    let mut buckets = Vec::new();
+    while let Some(row) = rows.next()? {
+        buckets.push(Interval::read(row)?);
+    }
+    Ok(buckets)
 }
 
 /// Copies the rows that verify, as far as they can be reached from either end of the table. Says how many, and the sum
@@ -170,34 +198,24 @@ fn copy_usage(old: &Connection, new: &Connection, lost: &mut Vec<String>) -> Res
     let sql =
         "INSERT INTO usage (bucket, pair, bytes, packets, copies, first, last) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     let mut insert = new.prepare(sql)?;
-    let mut select = old.prepare(&format!("SELECT {USAGE_COLUMNS} FROM usage WHERE bucket = ?1"))?;
-    let mut buckets = new.prepare(&BUCKET.select("ORDER BY start"))?;
+    let mut select = BUCKETS.select(old)?;
     let mut remove = new.prepare("DELETE FROM bucket WHERE id = ?1")?;
     let mut kept = 0;
-    let mut rows = buckets.query([])?;
-    while let Some(row) = rows.next()? {
-        let (id, start, seconds): (i64, i64, i64) = (row.get(0)?, row.get(3)?, row.get(4)?);
-        let expected = Seal { rows: row.get(5)?, checksum: row.get(6)? };
-        let mut usage = Vec::new();
-        let mut read = || -> Result<Seal> {
-            let mut found = Seal { rows: 0, checksum: 0 };
-            let mut rows = select.query([id])?;
-            while let Some(row) = rows.next()? {
-                let (pair, counts) = (row.get(0)?, Usage::read(row, 1)?);
-                found = found.plus(1, counts.checksum(pair));
-                usage.push((pair, counts));
-            }
-            Ok(found)
-        };
-        if read().is_ok_and(|found| found == expected) {
-            for (pair, Usage { bytes, packets, copies, first, last }) in usage {
-                insert.execute([id, pair, bytes, packets, copies, first, last])?;
+    for bucket in buckets(new)? {
+        let mut found = Vec::new();
+        let scanned = BUCKETS.scan(&mut select, &bucket, |pair, usage| {
+            found.push((pair, usage));
+            Ok(())
+        });
+        if scanned.is_ok() {
+            for (pair, Usage { bytes, packets, copies, first, last }) in found {
+                insert.execute([bucket.id, pair, bytes, packets, copies, first, last])?;
                 kept += 1;
             }
         } else {
-            let (from, until) = (Timestamp::new(start, 0), Timestamp::new(start + seconds, 0));
-            lost.push(format!("the usage from {from} to {until} ({} rows)", expected.rows));
-            remove.execute([id])?;
+            let (from, until) = (Timestamp::new(bucket.span.start, 0), Timestamp::new(bucket.span.end(), 0));
+            lost.push(format!("the usage from {from} to {until} ({} rows)", bucket.usage.rows));
+            remove.execute([bucket.id])?;
         }
     }
     Ok(kept)
@@ -223,12 +241,11 @@ fn adopt_orphans(new: &Connection) -> Result<()> {
          DELETE FROM usage WHERE (bucket, pair) IN (SELECT bucket, pair FROM orphan);
          DELETE FROM pair WHERE src NOT IN (SELECT id FROM endpoint) OR dst NOT IN (SELECT id FROM endpoint);
          INSERT OR IGNORE INTO pair (src, dst) SELECT DISTINCT src, dst FROM orphan;
-         INSERT INTO usage (bucket, pair, bytes, packets, copies, first, last)
-         SELECT bucket, pair.id, sum(bytes), sum(packets), sum(copies), min(first), max(last)
-         FROM orphan JOIN pair ON pair.src = orphan.src AND pair.dst = orphan.dst
-         GROUP BY bucket, pair.id
-         ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes, packets = packets + excluded.packets,
-             copies = copies + excluded.copies, first = min(first, excluded.first), last = max(last, excluded.last);
+         CREATE TEMP TABLE adopted AS
+         SELECT bucket, pair.id AS pair, bytes, packets, copies, first, last
+         FROM orphan JOIN pair ON pair.src = orphan.src AND pair.dst = orphan.dst;
+         {}
+         DROP TABLE adopted;
          DROP TABLE orphan;
          CREATE TEMP TABLE moved AS
          SELECT endpoint, origin, sum(sent * bytes) AS sent_bytes, sum((1 - sent) * bytes) AS received_bytes,
@@ -250,7 +267,8 @@ fn adopt_orphans(new: &Connection) -> Result<()> {
              received_bytes = max(received_bytes, excluded.received_bytes),
              sent_packets = max(sent_packets, excluded.sent_packets),
              received_packets = max(received_packets, excluded.received_packets);
-         DROP TABLE moved;"
+         DROP TABLE moved;",
+        BUCKETS.add_sql("adopted")
     );
     Ok(new.execute_batch(&sql)?)
 }

@@ -35,11 +35,13 @@ pub(super) struct Table {
 pub(super) const NETWORK: Table = Table { name: "network", key: "id", columns: &["id", "name", "device"] };
 pub(super) const ENDPOINT: Table = Table { name: "endpoint", key: "id", columns: &["id", "network", "addr", "mac"] };
 pub(super) const PAIR: Table = Table { name: "pair", key: "id", columns: &["id", "src", "dst"] };
-pub(super) const BUCKET: Table = Table {
-    name: "bucket",
-    key: "id",
-    columns: &["id", "network", "origin", "start", "seconds", "usage_rows", "usage_checksum"],
-};
+pub(super) const BUCKET: Table = Table { name: "bucket", key: "id", columns: &INTERVAL };
+pub(super) const DAY: Table = Table { name: "day", key: "id", columns: &INTERVAL };
+const INTERVAL: [&str; 8] = ["id", "network", "origin", "start", "seconds", "usage_rows", "usage_checksum", "written"];
+/// As it was in version 2.
+pub(super) const BUCKET_2: Table = Table { name: "bucket", key: "id", columns: INTERVAL.split_at(7).0 };
+pub(super) const HISTORY: Table =
+    Table { name: "history", key: "id", columns: &["id", "seconds", "clock", "live_from"] };
 pub(super) const TOTAL: Table = Table {
     name: "total",
     key: "endpoint, origin",
@@ -74,10 +76,10 @@ pub(super) const IMPORT: Table = Table {
 };
 
 /// All that have a seal.
-pub(super) const TABLES: [&Table; 6] = [&NETWORK, &ENDPOINT, &PAIR, &BUCKET, &TOTAL, &IMPORT];
+pub(super) const TABLES: [&Table; 8] = [&NETWORK, &ENDPOINT, &PAIR, &BUCKET, &DAY, &TOTAL, &IMPORT, &HISTORY];
 
-/// The columns of `usage` that its checksum is over.
-pub(super) const USAGE_COLUMNS: &str = "pair, bytes, packets, copies, first, last";
+/// Those that had one in version 2.
+pub(super) const TABLES_2: [&Table; 6] = [&NETWORK, &ENDPOINT, &PAIR, &BUCKET_2, &TOTAL, &IMPORT];
 
 /// The bytes that a row's checksum is over, as `migrations/0002_checksums.sql` has them.
 struct RowBytes(Vec<u8>);
@@ -121,11 +123,6 @@ pub(super) fn checksum<'a>(table: &str, values: impl IntoIterator<Item = ValueRe
     bytes.checksum()
 }
 
-/// The checksum of a row of `usage` whose [columns](USAGE_COLUMNS) have these values.
-pub(super) fn usage_checksum(values: [i64; 6]) -> i64 {
-    checksum("usage", values.map(ValueRef::Integer))
-}
-
 impl Table {
     /// Selects the rows, checksum last, with the rest of the statement behind it.
     pub(super) fn select(&self, rest: &str) -> String {
@@ -156,7 +153,7 @@ impl Table {
     pub(super) fn scan(&self, conn: &Connection, mut each: impl FnMut(&Row) -> Result<()>) -> Result<()> {
         let mut statement = conn.prepare(&self.select(&format!("ORDER BY {}", self.key)))?;
         let mut rows = statement.query([])?;
-        let mut found = Seal { rows: 0, checksum: 0 };
+        let mut found = Seal::NONE;
         while let Some(row) = rows.next()? {
             found = found.plus(1, self.verify(row)?);
             each(row)?;
@@ -189,7 +186,7 @@ impl Table {
     pub(super) fn seal_anew(&self, conn: &Connection) -> Result<()> {
         let mut statement = conn.prepare(&self.select(""))?;
         let mut rows = statement.query([])?;
-        let mut seal = Seal { rows: 0, checksum: 0 };
+        let mut seal = Seal::NONE;
         let key: Vec<_> = self.key.split(", ").zip(1..).map(|(column, at)| format!("{column} = ?{at}")).collect();
         let mut changed = Vec::new();
         while let Some(row) = rows.next()? {
@@ -217,6 +214,9 @@ pub(super) struct Seal {
 }
 
 impl Seal {
+    /// Of no rows.
+    pub(super) const NONE: Seal = Seal { rows: 0, checksum: 0 };
+
     /// With so many more rows, and with this much more in the sum.
     pub(super) fn plus(self, rows: i64, checksum: i64) -> Seal {
         Seal { rows: self.rows.wrapping_add(rows), checksum: self.checksum.wrapping_add(checksum) }

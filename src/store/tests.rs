@@ -9,6 +9,7 @@ use crate::traffic::{Counts, Delta, DeltaRow, Directory, End, Endpoint, Origin, 
 
 mod access;
 mod damage;
+mod days;
 mod log;
 mod sums;
 
@@ -75,16 +76,26 @@ fn store(writer: &mut Writer, origin: Origin, rows: &[DeltaRow]) {
     writer.commit().unwrap();
 }
 
-fn read(path: &Path, origin: Option<Origin>, range: std::ops::Range<Option<i64>>) -> Vec<(String, Bucket, Row)> {
+/// A row with its network and its interval.
+type Kept = (String, Bucket, Row);
+
+/// Bucket by bucket: a cut that is in every day, and between the last two buckets of it.
+fn read(path: &Path, origin: Option<Origin>, range: std::ops::Range<Option<i64>>) -> Vec<Kept> {
+    read_cut(path, origin, range, |second| Some((second.div_euclid(86_400) + 1) * 86_400 - 300)).unwrap()
+}
+
+fn read_cut(
+    path: &Path,
+    origin: Option<Origin>,
+    range: std::ops::Range<Option<i64>>,
+    next_cut: impl FnMut(i64) -> Option<i64>,
+) -> Result<Vec<Kept>> {
     let mut rows = Vec::new();
-    Reader::open(path)
-        .unwrap()
-        .rows(origin, range, |network, bucket, row| {
-            rows.push((network.to_owned(), bucket, row));
-            Ok(())
-        })
-        .unwrap();
-    rows
+    Reader::open(path)?.rows(origin, range, next_cut, |network, bucket, row| {
+        rows.push((network.to_owned(), bucket, row));
+        Ok(())
+    })?;
+    Ok(rows)
 }
 
 fn read_all(path: &Path) -> Vec<Row> {
@@ -93,6 +104,11 @@ fn read_all(path: &Path) -> Vec<Row> {
 
 fn ask(path: &Path, sql: &str) -> i64 {
     Connection::open(path.canonicalize().unwrap()).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+/// No cuts.
+fn by_day(_: i64) -> Option<i64> {
+    None
 }
 
 /// The whole error chain as `main` prints it.
@@ -124,7 +140,7 @@ fn added_twice_sums_up() {
     assert_eq!(read(&db, None, None..None), [early.clone(), late.clone()]);
     assert_eq!(read(&db, Some(Origin::Live), Some(0)..Some(300)), [early]);
     assert_eq!(read(&db, None, Some(300)..None), [late]);
-    let cut = line(Reader::open(&db).unwrap().rows(None, Some(1)..None, |_, _, _| Ok(())));
+    let cut = line(Reader::open(&db).unwrap().rows(None, Some(1)..None, |_| None, |_, _, _| Ok(())));
     assert!(cut.contains("the nearest bounds are 1970-01-01T00:00:00Z and 1970-01-01T00:05:00Z"), "{cut}");
     assert_eq!(read(&db, Some(Origin::Import), None..None), []);
     let totals = live_totals(&writer);
@@ -173,7 +189,7 @@ fn buckets_of_any_length_stand_side_by_side() {
     let kept: Vec<_> = rows.iter().map(|(_, bucket, row)| (bucket.seconds, row.counts.bytes, row.seen.last)).collect();
     assert_eq!(kept, [(300, 5, at(3700)), (3600, 14, at(7000))]);
     assert_eq!(read(&db, None, Some(3600)..Some(7200)).len(), 2);
-    let cut = line(Reader::open(&db).unwrap().rows(None, Some(3900)..None, |_, _, _| Ok(())));
+    let cut = line(Reader::open(&db).unwrap().rows(None, Some(3900)..None, |_| None, |_, _, _| Ok(())));
     assert!(cut.contains("falls inside a bucket that is kept as one"), "{cut}");
     Reader::open(&db).unwrap().check().unwrap();
 }
@@ -281,7 +297,7 @@ fn a_reader_sees_what_is_committed_beside_a_writer() {
             rows += 1;
             Ok(())
         };
-        reader.rows(None, None..None, add).unwrap();
+        reader.rows(None, None..None, by_day, add).unwrap();
         rows
     };
     assert_eq!(count(&reader), 0);
@@ -291,12 +307,12 @@ fn a_reader_sees_what_is_committed_beside_a_writer() {
     let mut seen = 0;
     let mut add_meanwhile = |_: &str, _: Bucket, _: Row| {
         seen += 1;
-        store(&mut writer, Origin::Live, &[packet(0, 3, 7, at(300 * seen))]);
+        store(&mut writer, Origin::Live, &[packet(0, 3, 7, at(86_400 * seen))]);
         Ok(())
     };
-    reader.rows(None, None..None, &mut add_meanwhile).unwrap();
+    reader.rows(None, None..None, by_day, &mut add_meanwhile).unwrap();
     assert_eq!((seen, count(&reader)), (2, 4));
-    let stopped = reader.rows(None, None..None, |_, _, _| anyhow::bail!("stop"));
+    let stopped = reader.rows(None, None..None, by_day, |_, _, _| anyhow::bail!("stop"));
     assert_eq!(line(stopped), "stop");
     drop(reader);
     drop(writer);

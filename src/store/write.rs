@@ -14,7 +14,9 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::add::{self, FORGOTTEN, Source};
-use super::read::{self, endpoint};
+use super::history::History;
+use super::read;
+use super::rows::endpoint;
 use super::table::{Damage, ENDPOINT, IMPORT, Mark, NETWORK, TABLES, TOTAL};
 use super::{
     Import, LiveTotals, NetworkId, blame, companions, count, explain, log, migrate, resolve, seen, shm, totals, wal,
@@ -38,6 +40,8 @@ pub struct Writer {
     open: bool,
     /// Changes whenever row ids that were handed out may be void; never the same in two writers.
     epoch: u64,
+    /// As it stands in the database, but for the clock, which may be ahead.
+    pub(super) history: History,
     /// Whether the file was not there before.
     created: bool,
     /// Holds the lock. Stands last, to be closed after the connection.
@@ -50,18 +54,26 @@ impl Writer {
     /// # Errors
     /// If another writer has it, it is not ztmon's or a newer ztmon's, or it cannot be written.
     pub fn open(path: &Path) -> Result<Writer> {
+        Writer::open_kept_by(path, None)
+    }
+
+    /// The same, and where it is made, buckets that are a week old become `seconds` long: 900, 1800 or 3600.
+    ///
+    /// # Errors
+    /// As [`Writer::open`]; and if it was made with another length.
+    pub fn open_kept_by(path: &Path, seconds: Option<u32>) -> Result<Writer> {
         let verify = |conn: &Connection, _: &Path| TABLES.iter().try_for_each(|table| table.scan(conn, |_| Ok(())));
-        Ok(Writer::open_with(path, verify)?.0)
+        Ok(Writer::open_with(path, seconds, verify)?.0)
     }
 
     /// The same, with the [live totals](Writer::live_totals), for which nothing is read twice; and in less time.
     ///
     /// # Errors
-    /// As [`Writer::open`].
-    pub fn open_with_live_totals(path: &Path) -> Result<(Writer, Vec<LiveTotals>)> {
+    /// As [`Writer::open_kept_by`].
+    pub fn open_with_live_totals(path: &Path, seconds: Option<u32>) -> Result<(Writer, Vec<LiveTotals>)> {
         let of_totals = [ENDPOINT.name, TOTAL.name];
         let mut rest = TABLES.iter().filter(|table| !of_totals.contains(&table.name));
-        Writer::open_with(path, |conn, path| {
+        Writer::open_with(path, seconds, |conn, path| {
             thread::scope(|scope| {
                 // The pairs are as much again as all others: for another core, if there is one.
                 let rest = scope.spawn(|| {
@@ -76,7 +88,11 @@ impl Writer {
     }
 
     /// Opens it and has `verify` read what has to be sound.
-    fn open_with<T>(path: &Path, verify: impl FnOnce(&Connection, &Path) -> Result<T>) -> Result<(Writer, T)> {
+    fn open_with<T>(
+        path: &Path,
+        seconds: Option<u32>,
+        verify: impl FnOnce(&Connection, &Path) -> Result<T>,
+    ) -> Result<(Writer, T)> {
         ensure!(rusqlite::version_number() >= SAFE_SQLITE, "SQLite {} is too old", rusqlite::version());
         ensure!(!path.exists() || path.is_file(), "{} is not a file: give another --db", path.display());
         log::check_length(path)?;
@@ -84,12 +100,12 @@ impl Writer {
         let path = resolve(path)?;
         let opened = log::check(&path).and_then(|()| {
             let mark = log::mark_without(&path);
-            let (conn, found) = connect(&path, mark, verify)?;
+            let (conn, found) = connect(&path, mark, seconds, |conn| Ok((verify(conn, &path)?, History::read(conn)?)))?;
             Ok((conn, companions(&path).map(identity), found))
         });
         match opened {
-            Ok((conn, files, found)) => {
-                Ok((Writer { conn, path, files, open: false, epoch: next_epoch(), created, lock }, found))
+            Ok((conn, files, (found, history))) => {
+                Ok((Writer { conn, path, files, open: false, epoch: next_epoch(), history, created, lock }, found))
             }
             Err(error) => {
                 if created {
@@ -200,7 +216,7 @@ impl Writer {
         source.renew(self.epoch);
         let added = source
             .find_pairs(&self.conn, directory, rows)
-            .and_then(|()| source.add_usage(&self.conn, rows))
+            .and_then(|()| source.add_usage(&self.conn, rows, self.history.clock))
             .and_then(|()| source.add_totals(&self.conn, directory, rows))
             .map_err(|error| self.writing(error));
         self.or_roll_back(added)
@@ -323,7 +339,8 @@ fn live_totals(conn: &Connection) -> Result<Vec<LiveTotals>> {
 fn connect<T>(
     path: &Path,
     mark: Option<Mark>,
-    verify: impl FnOnce(&Connection, &Path) -> Result<T>,
+    seconds: Option<u32>,
+    verify: impl FnOnce(&Connection) -> Result<T>,
 ) -> Result<(Connection, T)> {
     let open = || -> rusqlite::Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -349,11 +366,18 @@ fn connect<T>(
         // Before anything is written: what is refused stays as it is.
         log::check_mark(conn, mark)?;
         if version < migrate::newest() {
-            migrate::run(conn, version)?;
+            migrate::run(conn, version, seconds.unwrap_or(3600))?;
             // From here on a database without a schema has never had anything in it, whatever is in its log.
             conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
         }
-        verify(conn, path)
+        let kept_by = History::read(conn)?.seconds;
+        ensure!(
+            seconds.is_none_or(|seconds| seconds == kept_by),
+            "{} was made with --bucket {}m: leave the flag out, or give another --db",
+            path.display(),
+            kept_by / 60
+        );
+        verify(conn)
     };
     let found = prepare(&mut conn).map_err(|error| blame(path, "cannot set up", error))?;
     keeps_log(&conn, false).map_err(|error| explain(path, error))?;

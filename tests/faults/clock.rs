@@ -31,7 +31,10 @@ fn buckets(db: &Path) -> usize {
         buckets.insert(bucket);
         Ok(())
     };
-    Reader::open(db).unwrap().rows(None, None..None, each).unwrap();
+    Reader::open(db)
+        .unwrap()
+        .rows(None, None..None, |second| Some(Timestamp::new(second, 0).bucket().end()), each)
+        .unwrap();
     buckets.len()
 }
 

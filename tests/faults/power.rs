@@ -208,14 +208,19 @@ fn assert_keeps(kept: &Totals, floor: &Totals, what: &str) {
 fn read(db: &Path) -> anyhow::Result<Totals> {
     let reader = Reader::open(db)?;
     let mut ends: std::collections::HashMap<End, crate::support::numbers::Total> = Default::default();
-    reader.rows(Some(Origin::Live), None..None, |_, _, row| {
-        let sent = ends.entry(row.src.end).or_default();
-        sent.sent_bytes += row.counts.bytes;
-        sent.sent_packets += row.counts.packets;
-        let received = ends.entry(row.dst.end).or_default();
-        received.received_bytes += row.counts.bytes;
-        received.received_packets += row.counts.packets;
-        Ok(())
-    })?;
+    reader.rows(
+        Some(Origin::Live),
+        None..None,
+        |_| None,
+        |_, _, row| {
+            let sent = ends.entry(row.src.end).or_default();
+            sent.sent_bytes += row.counts.bytes;
+            sent.sent_packets += row.counts.packets;
+            let received = ends.entry(row.dst.end).or_default();
+            received.received_bytes += row.counts.bytes;
+            received.received_packets += row.counts.packets;
+            Ok(())
+        },
+    )?;
     Ok(Totals(ends.into_iter().map(|(end, total)| ((String::new(), end.to_string()), total)).collect()))
 }

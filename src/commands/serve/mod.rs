@@ -66,7 +66,7 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
     anyhow::ensure!(history.is_some(), "this ztmon was built without libpcap: it plays files only (--source)");
     let listener = web::listen(&args.listen_address)?;
     let database = place::database(args.db.as_deref());
-    let opened = Writer::open_with_live_totals(&database.path);
+    let opened = Writer::open_with_live_totals(&database.path, None);
     let (writer, live) = opened.with_context(|| database.cannot_open())?;
     log::info(&format!("database {}: {} addresses", database.path.display(), writer.addresses()?));
     // Asked now, with all the rights that there are.

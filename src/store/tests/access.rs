@@ -140,7 +140,7 @@ fn a_closed_database_is_readable_where_nothing_may_be_created() {
         let reader = Reader::open(&db).unwrap();
         allow(0o755);
         let _writer = Writer::open(&db).unwrap();
-        assert!(line(reader.rows(None, None..None, |_, _, _| Ok(()))).contains("try again"));
+        assert!(line(reader.rows(None, None..None, by_day, |_, _, _| Ok(()))).contains("try again"));
     }
     allow(0o755);
 }

@@ -6,24 +6,15 @@ use twox_hash::XxHash3_64;
 
 use super::*;
 
-/// A network's row of a bucket.
-type Kept = (String, Bucket, Row);
-
 /// The usage, and the totals of what was captured live.
 type Shown = (Vec<Kept>, Vec<(End, Totals)>);
 
 /// Everything that a report or `/metrics` could show of a database; none if it is refused.
 pub fn shown(path: &Path) -> Option<Shown> {
-    let mut rows = Vec::new();
-    let reader = Reader::open(path).ok()?;
-    reader
-        .rows(None, None..None, |network, bucket, row| {
-            rows.push((network.to_owned(), bucket, row));
-            Ok(())
-        })
-        .ok()?;
-    drop(reader);
-    let (writer, live) = Writer::open_with_live_totals(path).ok()?;
+    // The same by days and by buckets.
+    let mut rows = read_cut(path, None, None..None, by_day).ok()?;
+    rows.extend(read_cut(path, None, None..None, |second| Some(second.div_euclid(86_400) * 86_400 + 300)).ok()?);
+    let (writer, live) = Writer::open_with_live_totals(path, None).ok()?;
     assert_eq!(live, writer.live_totals().unwrap());
     Some((rows, live.into_iter().map(|live| (live.end, live.totals)).collect()))
 }
@@ -126,6 +117,17 @@ fn every_change_behind_its_back_is_noticed() {
         "DELETE FROM import",
         "DELETE FROM seal WHERE name = 'total'",
         "UPDATE seal SET rows = rows + 1 WHERE name = 'pair'",
+        "UPDATE bucket SET written = written + 1 WHERE id = 40",
+        "UPDATE day SET start = start + 8640000 WHERE id = 1",
+        "UPDATE day SET written = written + 1 WHERE id = 1",
+        "DELETE FROM day WHERE id = 1",
+        "DELETE FROM day_usage WHERE day = 1 AND pair = 3",
+        "UPDATE day_usage SET bytes = bytes + 1 WHERE day = 1 AND pair = 3",
+        "UPDATE day_usage SET first = first - 1 WHERE day = 1 AND pair = 3",
+        "INSERT INTO day_usage SELECT 999, pair, bytes, packets, copies, first, last FROM day_usage WHERE day = 1",
+        "UPDATE history SET clock = clock + 1",
+        "UPDATE history SET live_from = 0",
+        "DELETE FROM history",
     ] {
         let error = noticed(sql);
         assert!(error.contains("is damaged: "), "{sql}: {error}");
@@ -154,10 +156,10 @@ fn both_ways_of_opening_refuse_the_same() {
         change(1);
         let error = line(Writer::open(&db));
         assert!(error.contains(&format!("is damaged: row 1 of {name} is not what was written")), "{error}");
-        assert_eq!(line(Writer::open_with_live_totals(&db)), error);
+        assert_eq!(line(Writer::open_with_live_totals(&db, None)), error);
         change(-1);
     }
-    Writer::open_with_live_totals(&db).unwrap();
+    Writer::open_with_live_totals(&db, None).unwrap();
 }
 
 #[test]
