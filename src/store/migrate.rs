@@ -8,7 +8,7 @@ use rusqlite::Connection;
 
 use super::history::History;
 use super::level::{BUCKETS, DAYS, Interval};
-use super::table::{BUCKET, BUCKET_2, Damage, HISTORY, Mark, TABLES, TABLES_2};
+use super::table::{BUCKET, BUCKET_2, Damage, HISTORY, Mark, OBSERVED, TABLES, TABLES_2};
 use super::{blame, days, explain};
 use crate::traffic::Origin;
 
@@ -19,6 +19,7 @@ const MIGRATIONS: &[Migration] = &[
     (include_str!("../../migrations/0001_start.sql"), |_| Ok(())),
     (include_str!("../../migrations/0002_checksums.sql"), seal_first),
     (include_str!("../../migrations/0003_history.sql"), begin_history),
+    (include_str!("../../migrations/0004_coverage.sql"), |conn| OBSERVED.seal_anew(conn)),
 ];
 
 /// The first version that has buckets of a length chosen.

@@ -13,7 +13,8 @@ use tempfile::TempDir;
 use super::level::{BUCKETS, DAYS, Level};
 use super::rows::{endpoint, rows};
 use super::table::{Damage, ENDPOINT, HISTORY, IMPORT, NETWORK, TOTAL};
-use super::{blame, days, explain, log, migrate, resolve, seen, wal};
+use super::{blame, coverage, days, explain, log, migrate, resolve, seen, wal};
+use crate::coverage::Observed;
 use crate::time::{Bucket, Timestamp};
 use crate::traffic::{End, Origin, Row};
 
@@ -129,6 +130,17 @@ impl Reader {
         self.check_unwritten()
     }
 
+    /// Gives `each` the network's name, the start and what was seen of all five minutes that `serve` captured in, by
+    /// ascending start.
+    ///
+    /// # Errors
+    /// If the database cannot be read or is damaged. What came before is not to be believed then.
+    pub fn observed(&self, each: impl FnMut(&str, i64, &Observed)) -> Result<()> {
+        let now = self.conn.unchecked_transaction()?;
+        coverage::scan(&now, each).map_err(|error| blame(&self.path, "cannot read", error))?;
+        self.check_unwritten()
+    }
+
     /// Reads everything and verifies it.
     ///
     /// # Errors
@@ -198,6 +210,7 @@ fn immutable_uri(path: &Path) -> String {
 pub(super) fn verify(conn: &Connection) -> Result<()> {
     rows(conn, None, None..None, |_| None, |_, _, _| Ok(()))?;
     days::check(conn)?;
+    coverage::scan(conn, |_, _, _| ())?;
     for table in [&TOTAL, &IMPORT, &HISTORY] {
         table.scan(conn, |_| Ok(()))?;
     }

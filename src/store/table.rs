@@ -75,8 +75,18 @@ pub(super) const IMPORT: Table = Table {
     ],
 };
 
+pub(super) const OBSERVED: Table = Table {
+    name: "observed",
+    key: "start, network",
+    columns: &["start", "network", "seconds", "which", "frames", "teed", "dropped", "pairs", "singles"],
+};
+
 /// All that have a seal.
-pub(super) const TABLES: [&Table; 8] = [&NETWORK, &ENDPOINT, &PAIR, &BUCKET, &DAY, &TOTAL, &IMPORT, &HISTORY];
+pub(super) const TABLES: [&Table; 9] =
+    [&NETWORK, &ENDPOINT, &PAIR, &BUCKET, &DAY, &TOTAL, &IMPORT, &HISTORY, &OBSERVED];
+
+/// Those that had one in version 3.
+pub(super) const TABLES_3: &[&Table] = TABLES.split_at(8).0;
 
 /// Those that had one in version 2.
 pub(super) const TABLES_2: [&Table; 6] = [&NETWORK, &ENDPOINT, &PAIR, &BUCKET_2, &TOTAL, &IMPORT];

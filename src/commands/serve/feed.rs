@@ -11,10 +11,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::control::Shared;
 use super::keeper::HandOver;
 use super::log;
+use super::observe::Watch;
 use crate::capture::{Filter, History};
 use crate::cli::{Counting, Speed};
 use crate::frame::{Frame, Statistics};
-use crate::meter::{Meter, Tee};
+use crate::meter::{Diagnosis, Meter, Tee};
 use crate::metrics::Process;
 use crate::time::{BUCKET_SECONDS, SECOND, Timestamp};
 use crate::traffic::DeltaRow;
@@ -51,6 +52,9 @@ pub(super) struct Feed {
     /// Whether frames can arrive.
     up: bool,
     pub capture: Statistics,
+    watch: Watch,
+    /// Frames at the last look at the copies.
+    diagnosed_at: u64,
     ticket: u64,
     last_told: Instant,
     last_noted: Instant,
@@ -80,6 +84,8 @@ impl Feed {
             filter: counting.filter.clone().map(Filter::new),
             up: false,
             capture: Statistics::default(),
+            watch: Watch::default(),
+            diagnosed_at: 0,
             ticket: 0,
             last_told: Instant::now(),
             last_noted: Instant::now(),
@@ -149,7 +155,46 @@ impl Feed {
         let process = self.note();
         let delta = self.meter.take();
         self.widening = Widening::default();
-        HandOver { feed: self.number, whose: self.whose.take(), ticket: self.ticket, delta, process, ended }
+        self.watch.count(&process.stats, process.capture);
+        HandOver {
+            feed: self.number,
+            whose: self.whose.take(),
+            ticket: self.ticket,
+            delta,
+            coverage: self.watch.take(),
+            process,
+            ended,
+        }
+    }
+
+    /// To be called often while frames of a device can arrive: they could until now.
+    #[cfg(feature = "live")]
+    pub(super) fn went_on(&mut self) {
+        let now = Timestamp::now();
+        self.leave(now);
+        self.watch.went_on(now);
+    }
+
+    /// Ends the five minutes that a time is not in.
+    fn leave(&mut self, time: Timestamp) {
+        if self.watch.leaves(time) {
+            let stats = self.meter.stats();
+            self.watch.count(&stats, self.capture);
+            // To look at all pairs for every few frames would take for ever.
+            let frames = stats.outcomes.frames() - self.diagnosed_at;
+            if frames >= self.meter.directory().pairs().len() as u64 / 8 {
+                self.diagnose();
+            }
+        }
+    }
+
+    /// What the copies say.
+    fn diagnose(&mut self) -> Diagnosis {
+        let stats = self.meter.stats();
+        let diagnosis = self.meter.diagnosis();
+        self.diagnosed_at = stats.outcomes.frames();
+        self.watch.diagnosed(&diagnosis, stats.singles);
+        diagnosis
     }
 
     fn note(&mut self) -> Process {
@@ -191,12 +236,18 @@ impl Feed {
     pub(super) fn set_up(&mut self, up: bool) {
         self.up = up;
         self.last_look = Instant::now();
+        if up {
+            self.watch.begin(Timestamp::now())
+        } else {
+            self.watch.end()
+        }
         self.tell();
     }
 
     /// Ends: hands over the last, however long that takes.
     pub(super) fn end(mut self) {
         self.up = false;
+        self.diagnose();
         for hand_over in self.unsent.take().into_iter().chain([self.hand_over(true)]) {
             self.keeper.send(hand_over).ok();
         }
@@ -212,7 +263,7 @@ impl Feed {
                     .to_owned(),
             );
         }
-        let diagnosis = self.meter.diagnosis();
+        let diagnosis = self.diagnose();
         for warning in diagnosis.warnings {
             self.warn_once(warning.to_string());
         }
@@ -279,7 +330,8 @@ pub(super) fn play(mut feed: Feed, mut history: History, speed: Speed) {
     };
     log::info(&format!("{name}: playing it {pace}"));
     feed.join("", "");
-    feed.set_up(true);
+    feed.up = true;
+    feed.tell();
     let start = Instant::now();
     let mut first = None;
     let mut frames = 0_u64;
@@ -290,6 +342,8 @@ pub(super) fn play(mut feed: Feed, mut history: History, speed: Speed) {
                 return ControlFlow::Break(());
             }
         }
+        feed.leave(frame.time);
+        feed.watch.frame(frame.time);
         feed.frame(frame);
         frames += 1;
         if frames.is_multiple_of(1024) {

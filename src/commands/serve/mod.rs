@@ -14,6 +14,7 @@ mod devices;
 mod feed;
 mod keeper;
 mod log;
+mod observe;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 #[cfg(target_os = "linux")]

@@ -122,8 +122,8 @@ fn of_version_2(db: &Path) {
     let conn = Connection::open(db.canonicalize().unwrap()).unwrap();
     conn.execute_batch(
         "PRAGMA foreign_keys = OFF;
-         DROP VIEW traffic; DROP VIEW traffic_by_day; DROP TABLE day_usage; DROP TABLE day; DROP TABLE history;
-         ALTER TABLE bucket DROP COLUMN written; DELETE FROM seal WHERE name IN ('day', 'history');
+         DROP VIEW traffic; DROP VIEW traffic_by_day; DROP VIEW coverage; DROP TABLE observed; DROP TABLE day_usage; DROP TABLE day; DROP TABLE history;
+         ALTER TABLE bucket DROP COLUMN written; DELETE FROM seal WHERE name IN ('day', 'history', 'observed');
          PRAGMA user_version = 2",
     )
     .unwrap();
@@ -139,7 +139,8 @@ fn version_2_gets_its_days() {
     let today = dir.path().join("today.db");
     fill(&today);
     three_days(&today);
-    let truth = shown(&today).unwrap();
+    let mut truth = shown(&today).unwrap();
+    truth.2.clear();
     let sound = dir.path().join("sound.db");
     assert_eq!(repair(&db, &sound).unwrap().lost, Vec::<String>::new());
     assert_eq!(shown(&sound).unwrap(), truth);
