@@ -5,6 +5,7 @@
 //! give equal bytes. Lines of zeros, for those who were quiet in a period, are made up as they are printed.
 
 mod builder;
+mod coverage;
 mod csv;
 mod figures;
 mod json;
@@ -25,6 +26,7 @@ use crate::traffic::{Counts, End, Seen};
 use crate::zone::Zone;
 
 pub use builder::{Builder, Cut};
+pub use coverage::{Covered, Share};
 pub use figures::thousands;
 pub use lines::Report;
 pub use table::Style;
