@@ -92,9 +92,10 @@ impl Seconds {
         self.0.iter().map(|byte| byte.count_ones()).sum()
     }
 
-    /// The last of them.
-    pub fn last(&self) -> Option<u32> {
-        (0..BUCKET_SECONDS).rev().find(|second| self.0[*second as usize / 8] >> (second % 8) & 1 == 1)
+    /// The first and the last of them.
+    pub fn ends(&self) -> Option<(u32, u32)> {
+        let holds = |second: &u32| self.0[*second as usize / 8] >> (second % 8) & 1 == 1;
+        Some(((0..BUCKET_SECONDS).find(holds)?, (0..BUCKET_SECONDS).rev().find(holds)?))
     }
 }
 
@@ -136,7 +137,7 @@ mod tests {
     fn bits_come_back_and_too_many_are_none() {
         let mut some = Seconds::default();
         some.mark(290..400);
-        assert_eq!((some.count(), some.last(), Seconds::default().last()), (10, Some(299), None));
+        assert_eq!((some.count(), some.ends(), Seconds::default().ends()), (10, Some((290, 299)), None));
         assert_eq!(Seconds::from_bits(some.bits()), Some(some));
         assert_eq!((Seconds::all().count(), Seconds::all().within(100..103).count()), (300, 3));
         assert_eq!(Seconds::from_bits(&[0xff; BYTES]), None);

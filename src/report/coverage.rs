@@ -33,8 +33,8 @@ pub(super) struct Coverage {
 struct Network {
     /// Where the first five minutes begin: nothing is known of what was before.
     first: i64,
-    /// Where the last ones end.
-    last: i64,
+    /// The first second that was seen, and the end of the last one.
+    seen: Option<(i64, i64)>,
     all: Sum,
     /// By the starts of the periods.
     sums: BTreeMap<i64, Sum>,
@@ -92,12 +92,14 @@ impl Coverage {
     /// their seconds go with either part, and the rest with the first.
     pub(super) fn add(&mut self, name: &str, start: i64, seen: &Observed) {
         let end = start + i64::from(BUCKET_SECONDS);
-        if let Some(last) = seen.up.last() {
-            self.latest = self.latest.max(start + i64::from(last) + 1);
-        }
         if !self.networks.contains_key(name) {
-            let network = Network { first: start, last: end, all: Sum::default(), sums: BTreeMap::new() };
+            let network = Network { first: start, seen: None, all: Sum::default(), sums: BTreeMap::new() };
             self.networks.insert(name.to_owned(), network);
+        }
+        if let (Some(network), Some((first, last))) = (self.networks.get_mut(name), seen.up.ends()) {
+            let (first, end) = (start + i64::from(first), start + i64::from(last) + 1);
+            network.seen = Some((network.seen.map_or(first, |(first, _)| first), end));
+            self.latest = self.latest.max(end);
         }
         let mut from = start.max(self.since.unwrap_or(start));
         let to = end.min(self.until.unwrap_or(end));
@@ -119,9 +121,6 @@ impl Coverage {
             }
             from = part_end;
         }
-        if let Some(network) = self.networks.get_mut(name) {
-            network.last = network.last.max(end);
-        }
     }
 
     fn period_of(&mut self, second: i64) -> Period {
@@ -134,14 +133,23 @@ impl Coverage {
     /// Of a network in a period, or in all that the report is about; none where nothing is known.
     pub(super) fn of(&self, name: &str, period: Option<Period>) -> Option<Covered> {
         let network = self.networks.get(name)?;
-        // Without bounds all is what is known.
+        // Without bounds all is from the first second to the last that was seen.
+        let (first, last) = network.seen?;
         let (start, end, sum) = match period {
-            Some(Period { start, end }) => (start, end, network.sums.get(&start).copied().unwrap_or_default()),
-            None => (self.since.unwrap_or(network.first), self.until.unwrap_or(network.last), network.all),
+            None => (self.since.unwrap_or(first), self.until.unwrap_or(last), network.all),
+            Some(Period { start, end }) => {
+                let sum = network.sums.get(&start).copied().unwrap_or_default();
+                (
+                    self.since.map_or(start, |since| since.max(start)),
+                    self.until.map_or(end, |until| until.min(end)),
+                    sum,
+                )
+            }
         };
-        let start = start.max(self.since.unwrap_or(start));
-        let end = end.min(self.until.unwrap_or(end)).min(self.now());
-        (end > start && end > network.first).then(|| sum.covered(start, end))
+        let end = end.min(self.now());
+        // Then the five minutes in which that first second is belong to it.
+        let within = if period.is_none() && self.since.is_none() { start.rem_euclid(BUCKET_SECONDS.into()) } else { 0 };
+        (end > start && end > network.first).then(|| sum.covered(start, end, within))
     }
 
     /// Before it all is known: what has only just been seen may not be committed yet.
@@ -163,11 +171,12 @@ impl Sum {
         self.singles = self.singles.saturating_add(more.singles);
     }
 
-    /// As the figures of the time from `start` on and before `end`.
-    fn covered(self, start: i64, end: i64) -> Covered {
+    /// As the figures of the time from `start` on and before `end`, and of the five minutes that begin in it or up to
+    /// so many seconds before.
+    fn covered(self, start: i64, end: i64, before: i64) -> Covered {
         let whole = (end - start).unsigned_abs();
         let begun_before = |second: i64| (second + i64::from(BUCKET_SECONDS) - 1).div_euclid(BUCKET_SECONDS.into());
-        let begin = (begun_before(end) - begun_before(start)).unsigned_abs();
+        let begin = (begun_before(end) - begun_before(start - before)).unsigned_abs();
         Covered {
             coverage: Share::of(self.seconds, whole),
             copies_seen: (begin > 0).then(|| Share::of(self.teed, begin)),
