@@ -138,8 +138,10 @@ fn capture(mut feed: Feed, feeds: &Feeds, name: &str, node: Option<NodeId>, buff
         feed.set_up(true);
         lost = read(&mut feed, &mut capture, &mut device, before);
         capture.finish(|frame| feed.live_frame(frame));
-        feed.went_on();
         feed.capture = before.plus(capture.statistics());
+        if lost.is_none() {
+            feed.went_on();
+        }
         feed.set_up(false);
     }
     feed.end();
@@ -162,10 +164,10 @@ fn read(feed: &mut Feed, capture: &mut Live, device: &mut Device<'_>, before: St
         if looked.elapsed() >= LOOK_EVERY {
             looked = Instant::now();
             feed.capture = before.plus(capture.statistics());
-            feed.went_on();
             if let Some(reason) = capture.lost() {
                 return Some(reason.to_owned());
             }
+            feed.went_on();
             device.look(feed);
             if frames == 0 {
                 feed.meter.advance(Timestamp::now() - FRAME_DELAY);
