@@ -190,7 +190,8 @@ impl Sum {
     fn lost(self) -> Option<u64> {
         let (pairs, singles) = (u128::from(self.pairs), u128::from(self.singles));
         if singles == 0 {
-            return Some(0);
+            // Copies of which none is one of two: nothing waits for a second one.
+            return (pairs > 0 || self.teed == 0).then_some(0);
         }
         let is_told = 2 * pairs * 1000 >= HARDLY_PAIRED * (2 * pairs + singles);
         let lost = (singles.checked_mul(singles)? + 2 * pairs).checked_div(4 * pairs)?;

@@ -15,7 +15,7 @@ use super::observe::Watch;
 use crate::capture::{Filter, History};
 use crate::cli::{Counting, Speed};
 use crate::frame::{Frame, Statistics};
-use crate::meter::{Diagnosis, Meter, Tee};
+use crate::meter::{Diagnosis, Meter, Stats, Tee};
 use crate::metrics::Process;
 use crate::time::{BUCKET_SECONDS, SECOND, Timestamp};
 use crate::traffic::DeltaRow;
@@ -155,7 +155,7 @@ impl Feed {
         let process = self.note();
         let delta = self.meter.take();
         self.widening = Widening::default();
-        self.watch.count(&process.stats, process.capture);
+        self.count(&process.stats, process.capture);
         HandOver {
             feed: self.number,
             whose: self.whose.take(),
@@ -179,12 +179,17 @@ impl Feed {
     fn leave(&mut self, time: Timestamp) {
         if self.watch.leaves(time) {
             let stats = self.meter.stats();
-            self.watch.count(&stats, self.capture);
-            // To look at all pairs for every few frames would take for ever.
-            let frames = stats.outcomes.frames() - self.diagnosed_at;
-            if frames >= self.meter.directory().pairs().len() as u64 / 8 {
-                self.diagnose();
-            }
+            self.count(&stats, self.capture);
+        }
+    }
+
+    /// Counts what came, and what the copies say if there came enough: to look at all pairs for every few frames would
+    /// take for ever.
+    fn count(&mut self, stats: &Stats, capture: Statistics) {
+        self.watch.count(stats, capture);
+        let frames = stats.outcomes.frames() - self.diagnosed_at;
+        if frames > 0 && frames >= self.meter.directory().pairs().len() as u64 {
+            self.diagnose();
         }
     }
 

@@ -16,7 +16,7 @@ const LENGTH: i64 = BUCKET_SECONDS as i64;
 fn seen(seconds: std::ops::Range<u32>, teed: u64) -> Observed {
     let mut up = Seconds::default();
     up.mark(seconds);
-    Observed { up, teed, ..Observed::default() }
+    Observed { up, teed, pairs: teed, ..Observed::default() }
 }
 
 /// A report of a client that moves something at each of these times.
@@ -151,6 +151,10 @@ fn lost_is_estimated_by_capture_and_recapture() {
         report.see("n", at("2026-03-28T18:00:00Z").clamped().0, &Observed { pairs, singles, ..seen(0..300, 0) });
         assert_eq!(cells(report), [format!("0.0833 0.0000 0 {lost}")], "{pairs} {singles}");
     }
+    // Under a one-sided rule.
+    let mut report = builder(query(By::Address, "UTC", Every::Hour), &["2026-03-28T18:00:00Z"]);
+    report.see("n", at("2026-03-28T18:00:00Z").clamped().0, &Observed { pairs: 0, ..seen(0..300, 5) });
+    assert_eq!(cells(report), ["0.0833 0.0833 0 "]);
 }
 
 #[test]
