@@ -14,7 +14,7 @@ use crate::packet::Mac;
 use crate::time::Span;
 use crate::traffic::Origin;
 use crate::zerotier::{NodeId, rules};
-use values::{buffer, bytes, idle, limit, origin, rules_format, sides, speed, tee, window};
+use values::{bucket, buffer, bytes, idle, limit, origin, retain, rules_format, sides, speed, tee, window};
 
 pub use output::{Ends, Output, Periods};
 pub use series::{Form, Series};
@@ -133,6 +133,12 @@ pub struct Serve {
     /// What the kernel may buffer for each device: 64MiB, 512KiB, 1GiB
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = buffer, conflicts_with = "source")]
     pub buffer: i32,
+    /// How long live history is kept: 400d, or 'forever'. Totals stay, and so does what was imported
+    #[arg(long, value_name = "TIME", default_value = "400d", value_parser = retain)]
+    pub retain: Retain,
+    /// By how long history older than a week is kept: 15m, 30m or 60m; for good, when the database is made [default: 60m]
+    #[arg(long, value_name = "LENGTH", value_parser = bucket())]
+    pub bucket: Option<u32>,
     /// Addresses with counters of their own on /metrics; what others move meanwhile counts under end="other"
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub metrics_max_addresses: usize,
@@ -161,6 +167,9 @@ pub struct Replay {
     /// Add what the files hold to this database
     #[arg(long, value_name = "FILE")]
     pub db: Option<PathBuf>,
+    /// By how long history older than a week is kept: 15m, 30m or 60m; for good, when the database is made [default: 60m]
+    #[arg(long, value_name = "LENGTH", value_parser = bucket(), requires = "db")]
+    pub bucket: Option<u32>,
     /// What counts.
     #[command(flatten)]
     pub counting: Counting,
@@ -287,6 +296,15 @@ pub enum Speed {
     Times(f64),
     /// As fast as it can be read.
     Max,
+}
+
+/// How long live history is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retain {
+    /// So long.
+    Time(Span),
+    /// Nothing is deleted.
+    Forever,
 }
 
 /// What the arguments ask for.

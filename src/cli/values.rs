@@ -2,7 +2,7 @@
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use super::{Ends, Form, Origins, Periods, Speed};
+use super::{Ends, Form, Origins, Periods, Retain, Speed};
 use crate::meter::Tee;
 use crate::period::Every;
 use crate::report::{By, Format, Sort};
@@ -102,6 +102,11 @@ pub(super) fn rules_format() -> impl TypedValueParser<Value = rules::Format> {
     one_of(&[("text", rules::Format::Text), ("json", rules::Format::Json)])
 }
 
+/// In seconds.
+pub(super) fn bucket() -> impl TypedValueParser<Value = u32> {
+    one_of(&[("15m", 900), ("30m", 1800), ("60m", 3600)])
+}
+
 /// The longest pairing window: its packets have to be remembered.
 const MAX_WINDOW: Span = Span::seconds(3600);
 
@@ -113,6 +118,14 @@ pub(super) fn window(text: &str) -> Result<Span, String> {
 pub(super) fn idle(text: &str) -> Result<Span, String> {
     let wrong = "give a time of at least a second, like 30d, 12h, 90m or 30s";
     span(text).filter(|span| *span >= Span::seconds(1)).ok_or_else(|| wrong.to_owned())
+}
+
+pub(super) fn retain(text: &str) -> Result<Retain, String> {
+    let wrong = "give a time of at least a second, like 400d, or 'forever'";
+    match text {
+        "forever" => Ok(Retain::Forever),
+        _ => idle(text).map(Retain::Time).map_err(|_| wrong.to_owned()),
+    }
 }
 
 /// A number with a unit, exactly; seconds without one.
@@ -202,6 +215,13 @@ mod tests {
         for bad in ["", "job", "job=", "=x", "1a=x", "a-b=x", "\u{e4}=x", "addr=x", "end=x", "__name__=x"] {
             assert!(label(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn history_is_kept_for_a_time_or_forever() {
+        assert_eq!(retain("400d"), Ok(Retain::Time(Span::seconds(400 * 86_400))));
+        assert_eq!(retain("forever"), Ok(Retain::Forever));
+        assert!(retain("0").is_err() && retain("ever").is_err());
     }
 
     #[test]

@@ -44,9 +44,9 @@ pub(super) struct Database {
 }
 
 impl Database {
-    /// Opens the database, or makes it.
-    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
-        let mut writer = Writer::open(path)?;
+    /// Opens the database, or makes it, with older buckets of so many seconds.
+    pub(super) fn open(path: &Path, bucket: Option<u32>) -> anyhow::Result<Self> {
+        let mut writer = Writer::open_kept_by(path, bucket)?;
         let network = match writer.begin().and_then(|()| writer.network("", "")) {
             Ok(network) => network,
             Err(error) => {

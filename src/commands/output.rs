@@ -21,13 +21,13 @@ const DEFAULT_WIDTH: usize = 100;
 /// What becomes of all that is counted.
 pub(super) enum Sums {
     /// Sums, for a report.
-    Report(Builder),
+    Report(Box<Builder>),
     /// Counters over time.
     Series(Box<Backfill>),
 }
 
 enum Content {
-    Report(Report),
+    Report(Box<Report>),
     Series(Box<Ready>),
 }
 
@@ -36,20 +36,8 @@ impl Sums {
     pub(super) fn new(output: &Output, query: Query) -> anyhow::Result<Self> {
         Ok(match output.format {
             Some(Form::OpenMetrics) => Sums::Series(Box::new(Backfill::new(&output.series)?)),
-            _ => Sums::Report(Builder::new(query)),
+            _ => Sums::Report(Box::new(Builder::new(query))),
         })
-    }
-
-    /// The first second after another at which rows have to be told apart, if any is. Series take all that is kept.
-    pub(super) fn next_cut(&self) -> impl Fn(i64) -> Option<i64> + use<> {
-        let (calendar, hours) = match self {
-            Sums::Report(builder) => (builder.calendar(), false),
-            Sums::Series(_) => (None, true),
-        };
-        move |second| match calendar {
-            Some(calendar) => Some(calendar.period(second)?.end),
-            None => hours.then_some((second.div_euclid(3600) + 1) * 3600),
-        }
     }
 
     /// Whether a row is about somebody who is shown.
@@ -57,6 +45,18 @@ impl Sums {
         match self {
             Sums::Report(builder) => builder.shows(row),
             Sums::Series(_) => true,
+        }
+    }
+
+    /// Where rows must be cut: says for a second which is the first cut behind it, if there is one.
+    pub(super) fn cuts(&self) -> impl Fn(i64) -> Option<i64> + use<> {
+        let (calendar, buckets) = match self {
+            Sums::Report(builder) => (builder.calendar(), false),
+            Sums::Series(_) => (None, true),
+        };
+        // No bucket is longer than an hour, or begins within one and ends in the next.
+        move |second| {
+            if buckets { Some((second.div_euclid(3600) + 1) * 3600) } else { Some(calendar?.period(second)?.end) }
         }
     }
 
@@ -158,7 +158,7 @@ impl Destination {
         summary: &serde_json::Value,
     ) -> anyhow::Result<()> {
         let content = match sums {
-            Sums::Report(builder) => Content::Report(builder.finish(output.sort, output.top)),
+            Sums::Report(builder) => Content::Report(Box::new(builder.finish(output.sort, output.top))),
             Sums::Series(backfill) => Content::Series(Box::new(backfill.finish(since, until)?)),
         };
         let print = |out: &mut dyn Write| {

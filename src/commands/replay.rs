@@ -37,7 +37,7 @@ pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
     let sources: Vec<Source> = args.files.iter().map(|file| Source::from_argument(file)).collect();
     let mut totals = Sums::new(output, query)?;
     let destination = Destination::open(output)?;
-    let mut database = args.db.as_deref().map(Database::open).transpose()?;
+    let mut database = args.db.as_deref().map(|db| Database::open(db, args.bucket)).transpose()?;
     let companions = args.db.as_deref().map(store::companions).unwrap_or_default();
     let used = sources.iter().filter_map(Source::path).chain(args.db.as_deref());
     destination.must_not_be(used.chain(companions.iter().map(PathBuf::as_path)))?;

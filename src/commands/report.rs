@@ -35,7 +35,8 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     let mut sums = Sums::new(output, query)?;
     let mut total = Counts::default();
     let mut seen: Option<Seen> = None;
-    reader.rows(origin, range, sums.next_cut(), |network, bucket, row| {
+    let cuts = sums.cuts();
+    reader.rows(origin, range, cuts, |network, bucket, row| {
         if !sums.shows(&row) {
             return Ok(());
         }
@@ -56,7 +57,7 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     let path = database.path.display().to_string();
     let time = |of: fn(Seen) -> Timestamp| seen.map(|seen| of(seen).to_string());
     let (first, last) = (time(|seen| seen.first), time(|seen| seen.last));
-    let summary = json!({
+    let mut summary = json!({
         "database": path,
         "origin": origin_name,
         "bytes": total.bytes,
@@ -64,6 +65,12 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
         "first_seen": first,
         "last_seen": last,
     });
+    // A report of times that are all kept has nothing to say of it.
+    let live_from =
+        reader.live_from()?.filter(|from| origin != Some(Origin::Import) && since.is_none_or(|since| since < *from));
+    if let Some(live_from) = live_from {
+        summary["live_from"] = json!(live_from.to_string());
+    }
     destination.print(sums, output, (since, until), &summary)?;
     if !output.quiet {
         let line = match (first, last) {
@@ -72,6 +79,9 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
             }
             _ => format!("{path}: no packets\n"),
         };
+        let of_before =
+            live_from.map(|from| format!("{path}: live history from {from} on; what was before is deleted\n"));
+        let line = line + &of_before.unwrap_or_default();
         io::stderr().write_all(line.as_bytes()).ok();
     }
     Ok(Status::Done)

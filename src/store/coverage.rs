@@ -56,6 +56,21 @@ pub(super) fn add<'a>(
     puts.seal()
 }
 
+/// Deletes what was seen of a network before a time, of at most so many five minutes.
+pub(super) fn forget(conn: &Connection, network: i64, before: i64, at_most: usize) -> Result<()> {
+    let mut select = conn.prepare(&OBSERVED.select("WHERE start < ?1 AND network = ?2 ORDER BY start LIMIT ?3"))?;
+    let mut rows = select.query(params![before, network, at_most as i64])?;
+    let mut old = Vec::new();
+    while let Some(row) = rows.next()? {
+        old.push((OBSERVED.verify(row)?, row.get(0)?));
+    }
+    let mut puts = Puts::new(conn, &OBSERVED)?;
+    for (checksum, start) in old {
+        puts.remove(checksum, &[start, network])?;
+    }
+    puts.seal()
+}
+
 /// Gives `each` the network's name, the start and what was seen of all five minutes, by ascending start.
 pub(super) fn scan(conn: &Connection, mut each: impl FnMut(&str, i64, &Observed)) -> Result<()> {
     let mut names: HashMap<i64, String> = HashMap::new();

@@ -178,6 +178,8 @@ pub(super) struct Changes<'c> {
     get: Statement<'c>,
     select: Statement<'c>,
     upsert: Statement<'c>,
+    select_many: Statement<'c>,
+    delete: Statement<'c>,
     puts: Puts<'c>,
 }
 
@@ -201,12 +203,17 @@ impl<'c> Changes<'c> {
              ON CONFLICT DO UPDATE SET bytes = excluded.bytes, packets = excluded.packets,
                  copies = excluded.copies, first = excluded.first, last = excluded.last"
         );
+        let select_many =
+            format!("SELECT {COLUMNS} FROM {usage} WHERE {key} = ?1 AND pair <= ?2 ORDER BY pair LIMIT ?3");
+        let delete = format!("DELETE FROM {usage} WHERE {key} = ?1 AND pair <= ?2");
         Ok(Changes {
             level,
             find: conn.prepare(&find)?,
             get: conn.prepare(&intervals.select("WHERE id = ?1"))?,
             select: conn.prepare(&select)?,
             upsert: conn.prepare(&upsert)?,
+            select_many: conn.prepare(&select_many)?,
+            delete: conn.prepare(&delete)?,
             puts: Puts::new(conn, intervals)?,
         })
     }
@@ -283,12 +290,40 @@ impl<'c> Changes<'c> {
         Ok(())
     }
 
+    /// Takes out the usage of pairs up to `last`, of at most so many.
+    pub(super) fn take(&mut self, open: &mut Open, last: i64, at_most: usize) -> Result<Vec<(i64, Usage)>> {
+        let Interval { id, usage: seal, .. } = &mut open.interval;
+        let mut taken = Vec::new();
+        let mut rows = self.select_many.query(params![*id, last, i64::try_from(at_most).unwrap_or(i64::MAX)])?;
+        while let Some(row) = rows.next()? {
+            let (pair, usage) = (row.get(0)?, Usage::read(row, 1)?);
+            *seal = seal.plus(-1, self.level.checksum(pair, &usage).wrapping_neg());
+            taken.push((pair, usage));
+        }
+        drop(rows);
+        if let Some((last, _)) = taken.last() {
+            self.delete.execute([*id, *last])?;
+        }
+        Ok(taken)
+    }
+
     /// Writes what the interval has now.
     pub(super) fn close(&mut self, open: Open) -> Result<()> {
         let Open { interval: Interval { id, network, origin, span, usage, written }, before } = open;
         let values: [&dyn ToSql; 8] =
             [&id, &network, &origin, &span.start, &span.seconds, &usage.rows, &usage.checksum, &written];
         self.puts.put(before, &values)
+    }
+
+    /// Takes out an interval that has no usage left.
+    ///
+    /// # Errors
+    /// If what was taken out of it is not what was written.
+    pub(super) fn remove(&mut self, open: &Open) -> Result<()> {
+        match open.before {
+            Some(before) if open.interval.usage == Seal::NONE => self.puts.remove(before, &[open.interval.id]),
+            _ => bail!(open.interval.damaged()),
+        }
     }
 
     pub(super) fn seal(self) -> Result<()> {

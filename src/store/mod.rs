@@ -18,6 +18,7 @@
 //! what else opens the database (the writer's lock, copies of it) does so before SQLite, or is closed after it.
 
 mod add;
+mod age;
 mod coverage;
 mod days;
 mod forget;

@@ -10,6 +10,7 @@ use anyhow::{Result, ensure};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tempfile::TempDir;
 
+use super::history::History;
 use super::level::{BUCKETS, DAYS, Level};
 use super::rows::{endpoint, rows};
 use super::table::{Damage, ENDPOINT, HISTORY, IMPORT, NETWORK, TOTAL};
@@ -139,6 +140,16 @@ impl Reader {
         let now = self.conn.unchecked_transaction()?;
         coverage::scan(&now, each).map_err(|error| blame(&self.path, "cannot read", error))?;
         self.check_unwritten()
+    }
+
+    /// Since when there is live usage, if what was before has been deleted.
+    ///
+    /// # Errors
+    /// If the database cannot be read or is damaged.
+    pub fn live_from(&self) -> Result<Option<Timestamp>> {
+        let history = History::read(&self.conn).map_err(|error| blame(&self.path, "cannot read", error))?;
+        self.check_unwritten()?;
+        Ok(history.live_from.map(|seconds| Timestamp::new(seconds, 0)))
     }
 
     /// Reads everything and verifies it.

@@ -174,6 +174,12 @@ impl Table {
         Ok(())
     }
 
+    /// SQL that is true of the row whose key are the first values.
+    fn has_key(&self) -> String {
+        let columns = self.key.split(", ").zip(1..).map(|(column, at)| format!("{column} = ?{at}"));
+        columns.collect::<Vec<_>>().join(" AND ")
+    }
+
     /// What is known of all rows together.
     pub(super) fn seal(&self, conn: &Connection) -> Result<Seal> {
         let sql = "SELECT rows, checksum FROM seal WHERE name = ?1";
@@ -197,16 +203,16 @@ impl Table {
         let mut statement = conn.prepare(&self.select(""))?;
         let mut rows = statement.query([])?;
         let mut seal = Seal::NONE;
-        let key: Vec<_> = self.key.split(", ").zip(1..).map(|(column, at)| format!("{column} = ?{at}")).collect();
+        let key = self.key.split(", ").count();
         let mut changed = Vec::new();
         while let Some(row) = rows.next()? {
             let values = (0..self.columns.len()).map(|at| row.get_ref(at)).collect::<Result<Vec<_>, _>>()?;
             let checksum = checksum(self.name, values);
             seal = seal.plus(1, checksum);
-            let of = (0..key.len()).map(|at| row.get::<_, i64>(at)).collect::<Result<Vec<_>, _>>()?;
+            let of = (0..key).map(|at| row.get::<_, i64>(at)).collect::<Result<Vec<_>, _>>()?;
             changed.push((of, checksum));
         }
-        let sql = format!("UPDATE {} SET checksum = ?{} WHERE {}", self.name, key.len() + 1, key.join(" AND "));
+        let sql = format!("UPDATE {} SET checksum = ?{} WHERE {}", self.name, key + 1, self.has_key());
         let mut update = conn.prepare(&sql)?;
         for (mut values, checksum) in changed {
             values.push(checksum);
@@ -302,6 +308,15 @@ impl<'c> Puts<'c> {
             None => self.seal.plus(1, checksum),
             Some(before) => self.seal.plus(0, checksum.wrapping_sub(before)),
         };
+        self.changed = true;
+        Ok(())
+    }
+
+    /// Takes out the row with this key; `before` is its checksum.
+    pub(super) fn remove(&mut self, before: i64, key: &[i64]) -> Result<()> {
+        let sql = format!("DELETE FROM {} WHERE {}", self.table.name, self.table.has_key());
+        self.conn.execute(&sql, rusqlite::params_from_iter(key))?;
+        self.seal = self.seal.plus(-1, before.wrapping_neg());
         self.changed = true;
         Ok(())
     }

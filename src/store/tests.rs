@@ -10,10 +10,12 @@ use crate::coverage::{Observed, Seconds};
 use crate::traffic::{Counts, Delta, DeltaRow, Directory, End, Endpoint, Origin, Row, Totals};
 
 mod access;
+mod age;
 mod coverage;
 mod damage;
 mod days;
 mod log;
+mod steps;
 mod sums;
 
 /// A directory of its own and a database to be in it.

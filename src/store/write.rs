@@ -44,6 +44,10 @@ pub struct Writer {
     epoch: u64,
     /// As it stands in the database, but for the clock, which may be ahead.
     pub(super) history: History,
+    /// The clock as it stands in the database.
+    pub(super) saved_clock: i64,
+    /// Seconds of this writer's life for which the clock has been moved on.
+    pub(super) ticked: i64,
     /// Whether the file was not there before.
     created: bool,
     /// Holds the lock. Stands last, to be closed after the connection.
@@ -107,7 +111,10 @@ impl Writer {
         });
         match opened {
             Ok((conn, files, (found, history))) => {
-                Ok((Writer { conn, path, files, open: false, epoch: next_epoch(), history, created, lock }, found))
+                let (epoch, saved_clock) = (next_epoch(), history.clock);
+                let writer =
+                    Writer { conn, path, files, open: false, epoch, history, saved_clock, ticked: 0, created, lock };
+                Ok((writer, found))
             }
             Err(error) => {
                 if created {
@@ -188,10 +195,17 @@ impl Writer {
     /// If it is not; then nothing of the transaction is kept, and it is rolled back.
     pub fn commit(&mut self) -> Result<()> {
         self.check_open()?;
-        let committed = Mark::advance(&self.conn).map_err(|error| self.writing(error.into()));
-        let committed = committed.and_then(|()| self.execute("COMMIT"));
+        let clock = self.history.clock;
+        let saves_clock = self.is_clock_to_be_saved();
+        let advanced = if saves_clock { self.history.write(&self.conn) } else { Ok(()) };
+        let advanced = advanced.and_then(|()| Ok(Mark::advance(&self.conn)?)).map_err(|error| self.writing(error));
+        let committed = advanced.and_then(|()| self.execute("COMMIT"));
         self.open = false;
-        self.or_roll_back(committed)
+        self.or_roll_back(committed)?;
+        if saves_clock {
+            self.saved_clock = clock;
+        }
+        Ok(())
     }
 
     /// Undoes everything since [`Writer::begin`]. Nothing happens if no transaction is open.

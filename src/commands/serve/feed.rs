@@ -238,6 +238,7 @@ impl Feed {
     }
 
     /// Tells that frames can arrive from now on, or no longer.
+    #[cfg(any(feature = "live", test))]
     pub(super) fn set_up(&mut self, up: bool) {
         self.up = up;
         self.last_look = Instant::now();

@@ -11,9 +11,10 @@ use tokio::sync::watch;
 use super::control::{Shared, lock};
 use super::log;
 use super::observe::{Coverage, merge};
+use crate::cli::Retain;
 use crate::metrics::{Board, Network, Process};
 use crate::store::{LiveTotals, NetworkId, Source, Writer};
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 use crate::traffic::{Delta, Directory, Origin};
 
 /// How long to wait before a failed commit is tried again.
@@ -21,6 +22,12 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// How often to look meanwhile whether it is time to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How often to look whether there is history that has become old.
+const UPKEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// While there is some: how many times as long as each step takes the database is left to others.
+const UPKEEP_REST: u32 = 3;
 
 /// Hand-overs that share a commit, at most.
 const SHARED_COMMIT: usize = 4;
@@ -73,6 +80,11 @@ pub(super) struct Keeper {
     control: Shared,
     progress: watch::Sender<Progress>,
     failed_at: Option<Instant>,
+    /// How long live history is kept.
+    retain: Option<Span>,
+    started: Instant,
+    upkeep_at: Instant,
+    upkeep_failed: bool,
 }
 
 impl Keeper {
@@ -80,12 +92,28 @@ impl Keeper {
     pub(super) fn new(
         writer: Writer,
         live: Vec<LiveTotals>,
+        retain: Retain,
         board: Arc<Mutex<Board>>,
         control: Shared,
         progress: watch::Sender<Progress>,
     ) -> anyhow::Result<Self> {
-        let networks = BTreeMap::new();
-        let mut keeper = Keeper { writer, feeds: BTreeMap::new(), networks, board, control, progress, failed_at: None };
+        let retain = match retain {
+            Retain::Time(span) => Some(span),
+            Retain::Forever => None,
+        };
+        let mut keeper = Keeper {
+            writer,
+            feeds: BTreeMap::new(),
+            networks: BTreeMap::new(),
+            board,
+            control,
+            progress,
+            failed_at: None,
+            retain,
+            started: Instant::now(),
+            upkeep_at: Instant::now(),
+            upkeep_failed: false,
+        };
         keeper.load(live)?;
         Ok(keeper)
     }
@@ -120,13 +148,18 @@ impl Keeper {
                 thread::sleep(LOOK_EVERY);
                 continue;
             }
-            let at_most = if self.failed_at.is_some() { RETRY } else { Duration::from_secs(3600) };
+            let until_upkeep = self.upkeep_at.saturating_duration_since(Instant::now());
+            let at_most = if self.failed_at.is_some() { RETRY } else { until_upkeep };
             match hand_overs.recv_timeout(at_most) {
                 Ok(first) => {
                     // What came meanwhile shares the commit; not all that a fast file could bring while it is waited for.
                     for hand_over in std::iter::once(first).chain(hand_overs.try_iter().take(SHARED_COMMIT)) {
                         self.take(hand_over);
                     }
+                }
+                Err(RecvTimeoutError::Timeout) if self.failed_at.is_none() => {
+                    self.upkeep();
+                    continue;
                 }
                 Err(RecvTimeoutError::Timeout) => (),
                 Err(RecvTimeoutError::Disconnected) => {
@@ -200,6 +233,7 @@ impl Keeper {
             return Ok(());
         }
         let now = self.control.uptime();
+        self.writer.tick(Timestamp::now(), self.started.elapsed());
         self.writer.begin()?;
         let mut committed = Vec::new();
         for feed in self.feeds.values_mut().filter(|feed| has_news(feed)) {
@@ -228,6 +262,22 @@ impl Keeper {
         }
         board.last_commit = Some(Timestamp::now());
         Ok(())
+    }
+
+    /// Does a little of what there is to be done with old history, while no hand-over waits.
+    fn upkeep(&mut self) {
+        let begun = Instant::now();
+        self.writer.tick(Timestamp::now(), self.started.elapsed());
+        self.control.store.begin();
+        let done = self.writer.upkeep(Timestamp::now(), self.retain);
+        // Whether commits succeed is for commits to say.
+        self.control.store.end(true);
+        let rest = if let Ok(true) = done { begun.elapsed() * UPKEEP_REST } else { UPKEEP_EVERY };
+        self.upkeep_at = Instant::now() + rest;
+        if let (Err(error), false) = (&done, self.upkeep_failed) {
+            log::warn(&format!("database: {error:#}; old history stays as it is"));
+        }
+        self.upkeep_failed = done.is_err();
     }
 
     /// Finds the networks of new feeds in the database.

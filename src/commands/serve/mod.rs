@@ -67,7 +67,7 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
     anyhow::ensure!(history.is_some(), "this ztmon was built without libpcap: it plays files only (--source)");
     let listener = web::listen(&args.listen_address)?;
     let database = place::database(args.db.as_deref());
-    let opened = Writer::open_with_live_totals(&database.path, None);
+    let opened = Writer::open_with_live_totals(&database.path, args.bucket);
     let (writer, live) = opened.with_context(|| database.cannot_open())?;
     log::info(&format!("database {}: {} addresses", database.path.display(), writer.addresses()?));
     // Asked now, with all the rights that there are.
@@ -98,7 +98,7 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
     // Until there is a feed, there is nothing to wait for.
     let (progress, seen) = watch::channel(Progress { ticket: u64::MAX, at: None });
     let (sender, hand_overs) = mpsc::sync_channel(KEEPER_QUEUE);
-    let keeper = Keeper::new(writer, live, Arc::clone(&board), Shared::clone(&control), progress)?;
+    let keeper = Keeper::new(writer, live, args.retain, Arc::clone(&board), Shared::clone(&control), progress)?;
     log::info(&format!("serving http://{}/metrics", listener.local_addr()?));
     let alarm = Arc::new(Notify::new());
     let guard = Guard(Arc::clone(&alarm));

@@ -1,6 +1,7 @@
 //! What a feed has seen of the time, on its way to the keeper.
 
 use std::collections::BTreeMap;
+#[cfg(any(feature = "live", test))]
 use std::time::{Duration, Instant};
 
 use crate::coverage::{self, Observed};
@@ -15,6 +16,7 @@ pub(super) type Coverage = BTreeMap<i64, Observed>;
 const SILENCE: Span = Span::seconds(BUCKET_SECONDS as i64);
 
 /// How much more the machine's clock may have moved than time has passed, and not have jumped.
+#[cfg(any(feature = "live", test))]
 const SLACK: Span = Span::seconds(1);
 
 /// Adds up what one feed sees.
@@ -23,6 +25,7 @@ pub(super) struct Watch {
     /// Until when it has been noted that frames can arrive; none while they cannot.
     seen: Option<Timestamp>,
     /// The same by a clock that never jumps.
+    #[cfg(any(feature = "live", test))]
     at: Option<Instant>,
     /// The five minutes that it is now.
     now: Option<i64>,
@@ -39,23 +42,6 @@ impl Watch {
     /// Whether `time` is in other five minutes than it was: what was counted belongs to those.
     pub(super) fn leaves(&self, time: Timestamp) -> bool {
         self.now.is_some_and(|now| now != time.bucket().start)
-    }
-
-    /// Frames can arrive on a device from now on.
-    pub(super) fn begin(&mut self, time: Timestamp) {
-        (self.seen, self.at) = (Some(time), Some(Instant::now()));
-        self.now = Some(time.bucket().start);
-    }
-
-    /// Frames can arrive no longer.
-    pub(super) fn end(&mut self) {
-        (self.seen, self.at) = (None, None);
-    }
-
-    /// They could until `time`, by the machine's clock. Where that has jumped, only as long counts as has passed.
-    pub(super) fn went_on(&mut self, time: Timestamp) {
-        let passed = self.at.replace(Instant::now()).map_or(Duration::ZERO, |at| at.elapsed());
-        self.note(time, Span(passed.as_nanos() as i128 + SLACK.0));
     }
 
     /// A frame of a file has this time.
@@ -108,6 +94,27 @@ impl Watch {
     /// Hands over what was noted.
     pub(super) fn take(&mut self) -> Coverage {
         std::mem::take(&mut self.coverage)
+    }
+}
+
+/// Of a device.
+#[cfg(any(feature = "live", test))]
+impl Watch {
+    /// Frames can arrive on a device from now on.
+    pub(super) fn begin(&mut self, time: Timestamp) {
+        (self.seen, self.at) = (Some(time), Some(Instant::now()));
+        self.now = Some(time.bucket().start);
+    }
+
+    /// Frames can arrive no longer.
+    pub(super) fn end(&mut self) {
+        (self.seen, self.at) = (None, None);
+    }
+
+    /// They could until `time`, by the machine's clock. Where that has jumped, only as long counts as has passed.
+    pub(super) fn went_on(&mut self, time: Timestamp) {
+        let passed = self.at.replace(Instant::now()).map_or(Duration::ZERO, |at| at.elapsed());
+        self.note(time, Span(passed.as_nanos() as i128 + SLACK.0));
     }
 }
 

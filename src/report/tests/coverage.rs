@@ -235,7 +235,7 @@ proptest! {
         let (since, until) = bounds.map(|(since, until)| (time(since * LENGTH), time(until * LENGTH))).unzip();
         let mut builder = Builder::new(Query { since, until, ..query(By::Address, &zone, every) });
         // Somebody is there all the time.
-        for second in [0, 1439 * LENGTH].map(|second| time(second)) {
+        for second in [0, 1439 * LENGTH].map(time) {
             if since.is_none_or(|since| since <= second) && until.is_none_or(|until| second < until) {
                 add(&mut builder, "n", &Row { seen: Seen::at(second), ..row("10.0.0.1", "10.0.0.2", 5, 1, 0) });
             }

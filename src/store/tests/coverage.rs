@@ -90,3 +90,29 @@ fn version_3_has_seen_nothing_and_is_repaired() {
         assert_eq!(all(&db), []);
     }
 }
+
+#[test]
+fn what_was_seen_goes_with_the_days_that_are_deleted() {
+    use super::age::{DAY, TODAY, live, of_days, writer_at};
+    let (_dir, db) = place();
+    let mut writer = writer_at(&db, TODAY);
+    // Nothing moved on the second day.
+    for day in [0, 2, 3] {
+        super::age::fill(&mut writer, TODAY + day * DAY, 2);
+    }
+    let every_hour: Vec<_> = (0..4 * 24).map(|hour| (TODAY + 3600 * hour, seen(0..300, 1))).collect();
+    add(&mut writer, "n", &every_hour);
+    add(&mut writer, "m", &every_hour[..1]);
+    let hours = || all(&db).iter().filter(|(network, ..)| network == "n").count();
+    let mut now = TODAY;
+    // All was written on the first day.
+    for (day, left) in [(9, 96), (10, 96), (11, 72), (12, 72), (13, 24), (14, 0)] {
+        let passed = TODAY + day * DAY - now;
+        now += passed;
+        live(&mut writer, passed, now, of_days(10));
+        assert_eq!(hours(), left, "on day {day}");
+        Reader::open(&db).unwrap().check().unwrap();
+    }
+    // The other network's stays: no day of it was deleted.
+    assert_eq!(all(&db).iter().filter(|(network, ..)| network == "m").count(), 1);
+}

@@ -1,0 +1,148 @@
+//! What `serve` makes of history that grows older.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use support::pcap::{Capture, Packet, SECOND};
+use support::serve::{Serve, Setup};
+use support::{Ended, eventually, run, ztmon};
+use tempfile::tempdir;
+use ztmon::store::{Reader, Source, Writer};
+use ztmon::time::Timestamp;
+use ztmon::traffic::{Counts, Delta, DeltaRow, Directory, Endpoint, Origin, Seen};
+
+/// A day in 2020, which begins there.
+const LONG_AGO: i64 = 18_500 * 86_400;
+
+fn ask(db: &Path, sql: &str) -> i64 {
+    Connection::open(db).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+fn report(db: &Path, args: &[&str]) -> Ended {
+    let mut report = ztmon();
+    report.args(["report", "--tz", "UTC", "--db"]).arg(db).args(args);
+    run(&mut report)
+}
+
+/// A `serve` that has nothing to capture, and so all the time there is.
+fn idle(db: &Path, args: &[&str]) -> Serve<'static> {
+    let nothing = db.with_extension("nothing.pcap");
+    Capture::default().write(&nothing);
+    Setup::new(db).args(args).source(&nothing, "max").start()
+}
+
+/// A capture of long ago: a packet each minute for some hours.
+fn capture(hours: u64, path: &Path) {
+    let mut capture = Capture::default();
+    for number in 0..60 * hours {
+        let (src, dst) = ([10, 0, 0, 1], [10, 0, 0, 2 + (number % 3) as u8]);
+        let time = (LONG_AGO as u64 + 60 * number) * SECOND;
+        capture.add_teed(time, &Packet { src, dst, len: 100, number: number as u32 });
+    }
+    capture.write(path);
+}
+
+#[test]
+fn serve_keeps_old_history_by_longer_buckets_and_replay_does_not() {
+    let dir = tempdir().unwrap();
+    for (flag, seconds) in [(&[][..], 3600), (&["--bucket", "30m"], 1800)] {
+        let (file, db) = (dir.path().join("old.pcap"), dir.path().join(format!("{seconds}.db")));
+        capture(5, &file);
+        run(ztmon().args(["replay", "--quiet", "--db"]).arg(&db).args(flag).arg(&file));
+        let rows = || ask(&db, "SELECT count(*) FROM usage");
+        let short = || ask(&db, "SELECT count(*) FROM bucket WHERE seconds = 300");
+        assert_eq!((rows(), short()), (5 * 12 * 3, 5 * 12));
+        let reports = || [&["--by", "pair"], &["--since", "2020-08-26T02:00:00Z"]].map(|args| report(&db, args).stdout);
+        let before = reports();
+        assert_eq!(short(), 60, "a report changes nothing");
+        let serve = idle(&db, flag);
+        eventually("longer buckets", || (short() == 0).then_some(()));
+        assert_eq!(ask(&db, &format!("SELECT count(*) FROM bucket WHERE seconds = {seconds}")), 5 * 3600 / seconds);
+        assert_eq!(rows(), 3 * 5 * 3600 / seconds);
+        run(ztmon().args(["db", "check", "--db"]).arg(&db));
+        serve.stop();
+        assert_eq!(reports(), before);
+        let cut = ztmon().args(["report", "--since", "2020-08-26T02:15:00Z", "--db"]).arg(&db).output().unwrap();
+        let says = String::from_utf8(cut.stderr).unwrap();
+        assert!(cut.status.code() == Some(2) && says.contains("one that is made with a shorter --bucket"), "{says}");
+    }
+}
+
+#[test]
+fn a_database_says_what_it_was_made_with() {
+    let dir = tempdir().unwrap();
+    let (file, db) = (dir.path().join("old.pcap"), dir.path().join("z.db"));
+    capture(1, &file);
+    run(ztmon().args(["replay", "--quiet", "--bucket", "15m", "--db"]).arg(&db).arg(&file));
+    capture(2, &file);
+    let mut replay = ztmon();
+    replay.args(["replay", "--bucket", "30m", "--db"]).arg(&db).arg(&file);
+    let serve = Setup::new(&db).args(["--bucket", "60m"]).command();
+    for mut refused in [replay, serve] {
+        let refused = refused.output().unwrap();
+        let says = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!((refused.status.code(), says.lines().count()), (Some(2), 1), "{says}");
+        assert!(says.contains("was made with --bucket 15m: leave the flag out, or give another --db"), "{says}");
+    }
+    idle(&db, &["--bucket", "15m"]).stop();
+}
+
+/// Captured live by a `serve` that has been running since: five days, of long ago.
+fn five_days(db: &Path) {
+    let mut writer = Writer::open(db).unwrap();
+    let network = writer.network("", "").unwrap();
+    let mut source = Source::new(network, Origin::Live);
+    let client = |last: u8| Endpoint { end: format!("10.0.0.{last}").parse().unwrap(), mac: None };
+    let delta = Delta { endpoints: vec![client(1), client(2)], pairs: vec![(0, 1)], rows: Vec::new() };
+    let mut directory = Directory::default();
+    directory.extend(&delta);
+    for day in 0..5 {
+        let time = Timestamp::new(LONG_AGO + day * 86_400, 0);
+        writer.tick(time, Duration::from_secs(day as u64 * 86_400));
+        writer.begin().unwrap();
+        let counts = Counts { bytes: 1000, packets: 1, copies: 0 };
+        let row = DeltaRow { pair: 0, bucket: time.bucket(), counts, seen: Seen::at(time) };
+        writer.add(&mut source, &directory, &[row]).unwrap();
+        writer.commit().unwrap();
+    }
+    let now = Timestamp::now();
+    writer.tick(now, Duration::from_secs((now.clamped().0 - LONG_AGO) as u64));
+    // Its clock is kept, and one bucket of the five is longer than it was.
+    assert!(writer.upkeep(now, None).unwrap());
+}
+
+#[test]
+fn serve_deletes_what_is_too_old_and_no_total() {
+    let dir = tempdir().unwrap();
+    let (file, db) = (dir.path().join("old.pcap"), dir.path().join("z.db"));
+    five_days(&db);
+    capture(1, &file);
+    run(ztmon().args(["replay", "--quiet", "--db"]).arg(&db).arg(&file));
+    let (live, imported) = (report(&db, &["--origin", "live"]), report(&db, &["--origin", "import"]));
+    assert!(live.stdout.contains("10.0.0.1,5000,0,5,0,") && !live.stderr.contains("deleted"), "{live:?}");
+    let days = |db: &Path| ask(db, "SELECT count(*) FROM day WHERE origin = 0");
+    let serve = idle(&db, &["--retain", "forever"]);
+    eventually("longer buckets", || (ask(&db, "SELECT min(seconds) FROM bucket") == 3600).then_some(()));
+    assert_eq!(days(&db), 5);
+    let shown = serve.scrape().totals();
+    serve.stop();
+    let serve = idle(&db, &[]);
+    eventually("no days", || (days(&db) == 0).then_some(()));
+    assert_eq!(serve.scrape().totals(), shown);
+    run(ztmon().args(["db", "check", "--db"]).arg(&db));
+    serve.stop();
+    assert_eq!(shown.sum().sent_bytes, 5000);
+    assert_eq!(report(&db, &["--origin", "import"]).stdout, imported.stdout);
+    let live = report(&db, &["--origin", "live"]);
+    assert_eq!(live.stdout.lines().count(), 1);
+    let says = "live history from 2020-08-31T00:00:00Z on; what was before is deleted";
+    assert!(live.stderr.contains(says), "{live:?}");
+    assert!(!report(&db, &["--since", "2020-08-31"]).stderr.contains("deleted"));
+    let json = run(ztmon().args(["report", "--format", "json", "--db"]).arg(&db));
+    assert!(json.stdout.contains(r#""live_from":"2020-08-31T00:00:00Z""#), "{json:?}");
+    assert_eq!(Reader::open(&db).unwrap().live_from().unwrap(), Some(Timestamp::new(LONG_AGO + 5 * 86_400, 0)));
+}
