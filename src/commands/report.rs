@@ -54,6 +54,9 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     if output.every().is_some() {
         reader.first_seen(origin, |network, endpoint, first| sums.know(network, endpoint, first))?;
     }
+    if origin != Some(Origin::Import) {
+        sums.see(&reader)?;
+    }
     let path = database.path.display().to_string();
     let time = |of: fn(Seen) -> Timestamp| seen.map(|seen| of(seen).to_string());
     let (first, last) = (time(|seen| seen.first), time(|seen| seen.last));

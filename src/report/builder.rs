@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::coverage::Coverage;
 use super::members::NetworkMembers;
 use super::sums::{Ends, Parties, Sums};
 use super::{Amount, By, Party, Query, Report, Sort};
+use crate::coverage::Observed;
 use crate::period::{Calendar, Period};
 use crate::time::{Bucket, Timestamp};
 use crate::traffic::{DeltaRow, Directory, End, Endpoint, Row, Seen};
@@ -30,6 +32,7 @@ pub struct Builder {
     pub(super) known: Vec<Known>,
     /// The members of networks, by their numbers.
     pub(super) members: Vec<NetworkMembers>,
+    pub(super) coverage: Coverage,
 }
 
 /// The sums of a network in a period.
@@ -66,8 +69,10 @@ impl Builder {
     /// Nothing counted yet.
     pub fn new(query: impl Into<Query>) -> Self {
         let query = query.into();
+        let calendar = query.every.map(|every| Calendar::new(query.zone, every));
         Builder {
-            calendar: query.every.map(|every| Calendar::new(query.zone, every)),
+            coverage: Coverage::new(&query, calendar),
+            calendar,
             query,
             parties: Parties::default(),
             networks: BTreeMap::new(),
@@ -190,6 +195,16 @@ impl Builder {
         let number = self.parties.number(self.query.party(endpoint));
         let since = calendar.period(first.clamped().0).map_or(i64::MIN, |period| period.start);
         self.known.push(Known { network, who: (number, number), since });
+    }
+
+    /// Takes in what was seen of a network in the five minutes from `start` on. They have to come by ascending start.
+    pub fn see(&mut self, network: &str, start: i64, seen: &Observed) {
+        self.coverage.add(network, start, seen);
+    }
+
+    /// Says what time it is: what is still to come was not missed.
+    pub fn set_now(&mut self, now: Timestamp) {
+        self.coverage.set_now(now);
     }
 
     /// The number of the sums of a network in the period that a bucket belongs to.

@@ -7,6 +7,7 @@ use std::iter;
 use hashbrown::{HashMap, HashSet};
 
 use super::builder::{ALWAYS, Builder, Known};
+use super::coverage::{Coverage, Covered};
 use super::members::{self, Forwarded};
 use super::sums::{Ends, Parties, Sum};
 use super::{By, Line, Party, Query, Sort, Tally, Who};
@@ -28,6 +29,7 @@ pub struct Report {
     parties: Parties,
     /// Ordered by name.
     networks: Vec<Network>,
+    coverage: Coverage,
 }
 
 #[derive(Default)]
@@ -45,7 +47,9 @@ struct Network {
 
 impl Report {
     pub(super) fn new(builder: Builder, sort: Sort, top: Option<usize>) -> Self {
-        let Builder { query, calendar, mut parties, networks: names, mut parts, mut known, mut members, .. } = builder;
+        let Builder {
+            query, calendar, mut parties, networks: names, mut parts, mut known, mut members, coverage, ..
+        } = builder;
         let forwarded = match query.by {
             By::Member => members::fold(&mut parties, &mut parts, &mut known, &mut members),
             By::Address | By::Pair => BTreeMap::new(),
@@ -65,7 +69,8 @@ impl Report {
             networks[part.network as usize].sums.insert(part.start, sums);
         }
         let top = top.unwrap_or(usize::MAX);
-        let mut report = Report { query, sort, top, calendar, ends: Some((ALWAYS, ALWAYS)), parties, networks };
+        let mut report =
+            Report { query, sort, top, calendar, ends: Some((ALWAYS, ALWAYS)), parties, networks, coverage };
         if let Some(calendar) = calendar {
             report.make_known(known);
             report.ends = report.find_ends(&calendar);
@@ -107,6 +112,16 @@ impl Report {
         let first = calendar.period(starts.chain(counted()).min()?.max(first.start))?;
         self.networks.iter_mut().for_each(|network| network.known.retain(|(_, since)| *since <= last.start));
         (first <= last).then_some((first, last))
+    }
+
+    /// How complete the figures of a network in a period are, or in all of the report; none where nothing is known.
+    pub(super) fn covered(&self, network: &str, period: Option<Period>) -> Option<Covered> {
+        self.coverage.of(network, period)
+    }
+
+    /// The names of the networks that have lines.
+    pub(super) fn networks(&self) -> impl Iterator<Item = &str> {
+        self.networks.iter().map(|network| network.name.as_str())
     }
 
     /// Whether the lines say which network they are of.
