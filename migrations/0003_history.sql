@@ -2,33 +2,14 @@
 
 DROP VIEW traffic;
 
--- The files of each import are told from others, so that a database that has some of them too can be merged.
-ALTER TABLE import ADD COLUMN origin INTEGER NOT NULL DEFAULT 1 CHECK (origin >= 1);   -- the same for files taken in together
-
--- An interval of a network's usage: of what was captured live, or of one import.
-CREATE TABLE bucket_2 AS SELECT * FROM bucket;
-DROP TABLE bucket;
-CREATE TABLE bucket (
-    id             INTEGER PRIMARY KEY,
-    network        INTEGER NOT NULL REFERENCES network (id),
-    origin         INTEGER NOT NULL CHECK (origin >= 0),                        -- 0 captured live, else import.origin
-    start          INTEGER NOT NULL CHECK (start % 300 = 0),                    -- seconds
-    seconds        INTEGER NOT NULL CHECK (seconds > 0 AND seconds % 300 = 0),  -- its length
-    usage_rows     INTEGER NOT NULL CHECK (usage_rows >= 0),                    -- how many rows of usage it has
-    usage_checksum INTEGER NOT NULL,                                            -- the sum of their checksums (without their bucket)
-    written        INTEGER NOT NULL DEFAULT 0,                                  -- history.clock when it was last written to
-    checksum       INTEGER NOT NULL,
-    UNIQUE (start, seconds, origin, network)
-) STRICT;
-INSERT INTO bucket (id, network, origin, start, seconds, usage_rows, usage_checksum, written, checksum)
-SELECT id, network, origin, start, seconds, usage_rows, usage_checksum, 0, checksum FROM bucket_2;
-DROP TABLE bucket_2;
+-- What ages are measured by: history.clock when the bucket was last written to.
+ALTER TABLE bucket ADD COLUMN written INTEGER NOT NULL DEFAULT 0;
 
 -- A UTC day of a network's usage.
 CREATE TABLE day (
     id             INTEGER PRIMARY KEY,
     network        INTEGER NOT NULL REFERENCES network (id),
-    origin         INTEGER NOT NULL CHECK (origin >= 0),              -- 0 captured live, else import.origin
+    origin         INTEGER NOT NULL CHECK (origin IN (0, 1)),         -- 0 captured live, 1 imported from a file
     start          INTEGER NOT NULL CHECK (start % 86400 = 0),        -- seconds
     seconds        INTEGER NOT NULL CHECK (seconds = 86400),          -- its length
     usage_rows     INTEGER NOT NULL CHECK (usage_rows >= 0),          -- how many rows of day_usage it has

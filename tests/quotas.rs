@@ -210,7 +210,7 @@ fn a_file_that_changes_is_read_again() {
     };
     write(&QUOTAS.replace("start-day = 14\n", "start-day = 14\ncolour = 1\n"));
     let line = serve.wait_for_log("'colour' means nothing here", 1);
-    assert!(line.contains("quotas.toml:10: ") && line.ends_with("what it said before still holds"), "{line}");
+    assert!(line.contains("quotas.toml:10: ") && line.ends_with("what it told before stays known"), "{line}");
     assert_eq!(used(&serve.scrape()), [1000; 3]);
     std::fs::remove_file(place.quotas()).unwrap();
     serve.wait_for_log("quotas.toml: No such file", 1);

@@ -24,7 +24,7 @@ pub struct Output {
     /// Only before this time
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
-    /// Lines for every hour, day, week or month, or for all of it
+    /// Lines for every hour, day, week or month, with how complete each is, or for all of it
     #[arg(long, value_name = "PERIOD", default_value = "total", value_parser = every())]
     pub every: Periods,
     /// The day on which months begin, or a shorter month's last [default: 1]

@@ -11,6 +11,7 @@ use anyhow::{Context, ensure};
 use super::backfill::{Backfill, Ready};
 use crate::cli::{Form, Output};
 use crate::report::{self, Builder, Format, Query, Report, Style};
+use crate::store::Reader;
 use crate::time::{Bucket, Timestamp};
 use crate::traffic::{DeltaRow, Directory, Endpoint, Row};
 
@@ -64,6 +65,15 @@ impl Sums {
         if let Sums::Report(builder) = self {
             builder.know(network, endpoint, first);
         }
+    }
+
+    /// Takes in what a database knows of how much of the time was seen.
+    pub(super) fn see(&mut self, reader: &Reader) -> anyhow::Result<()> {
+        if let Sums::Report(builder) = self {
+            builder.set_now(Timestamp::now());
+            reader.observed(|network, start, seen| builder.see(network, start, seen))?;
+        }
+        Ok(())
     }
 
     /// Counts a row of a database.

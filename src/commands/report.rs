@@ -45,7 +45,10 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     } else {
         read(query)?
     };
-    let Gathered { sums, total, seen } = gathered;
+    let Gathered { mut sums, total, seen } = gathered;
+    if origin != Some(Origin::Import) {
+        sums.see(&reader)?;
+    }
     let path = database.path.display().to_string();
     let time = |of: fn(Seen) -> Timestamp| seen.map(|seen| of(seen).to_string());
     let (first, last) = (time(|seen| seen.first), time(|seen| seen.last));

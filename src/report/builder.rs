@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::coverage::Coverage;
 use super::members::NetworkMembers;
 use super::sums::{Ends, Parties, Sums};
 use super::{Amount, By, Party, Query, Report, Sort};
+use crate::coverage::Observed;
 use crate::period::{Calendar, Every, Period};
 use crate::time::{Bucket, Timestamp};
 use crate::traffic::{DeltaRow, Directory, End, Endpoint, Row, Seen};
@@ -36,6 +38,7 @@ pub struct Builder {
     pub(super) reached: Option<(i64, i64)>,
     /// The members of networks, by their numbers.
     pub(super) members: Vec<NetworkMembers>,
+    pub(super) coverage: Coverage,
 }
 
 /// The sums of a network in a period.
@@ -74,8 +77,10 @@ impl Builder {
         let query = query.into();
         let asked = query.every.filter(|_| !query.fits);
         let pairs = query.page.then(|| Builder::new(query.of_pairs()));
+        let calendar = query.every.map(|every| Calendar::new(query.zone, every));
         Builder {
-            calendar: query.every.map(|every| Calendar::new(query.zone, every)),
+            coverage: Coverage::new(&query, calendar),
+            calendar,
             query,
             parties: Parties::default(),
             networks: BTreeMap::new(),
@@ -209,6 +214,16 @@ impl Builder {
         self.known.push(Known { network, who: (number, number), since });
     }
 
+    /// Takes in what was seen of a network in the five minutes from `start` on. They have to come by ascending start.
+    pub fn see(&mut self, network: &str, start: i64, seen: &Observed) {
+        self.coverage.add(network, start, seen);
+    }
+
+    /// Says what time it is: what is still to come was not missed.
+    pub fn set_now(&mut self, now: Timestamp) {
+        self.coverage.set_now(now);
+    }
+
     /// The number of the sums of a network in the period that a bucket belongs to.
     fn part(&mut self, network: &str, bucket: Bucket) -> Result<u32, Cut> {
         if self.query.page {
@@ -236,6 +251,7 @@ impl Builder {
         self.calendar = every.map(|every| Calendar::new(self.query.zone, every));
         (self.latest, self.by_start) = (None, BTreeMap::new());
         self.places.clear();
+        self.coverage.regroup(self.calendar);
         for part in std::mem::take(&mut self.parts) {
             let number = self.part_from(part.network, self.start_of(part.start));
             self.parts[number as usize].sums.merge(&part.sums);

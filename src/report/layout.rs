@@ -149,9 +149,7 @@ impl Layout {
 
     /// The network and the name, padded to where the figures begin; a stacked pair brings its first line along.
     pub(super) fn name(&self, network: &str, source: &str, destination: Option<&str>) -> String {
-        // A network may be named after a device of another machine: nothing in it may steer the terminal.
-        let network: String = network.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-        let network = format!("{network:<0$}", self.network);
+        let network = format!("{:<1$}", harmless(network), self.network);
         let (source_width, name_width) = (self.source, self.name);
         match destination {
             None => format!("{network}{source:<name_width$}"),
@@ -174,6 +172,11 @@ impl Layout {
         }
         line
     }
+}
+
+/// A network may be named after a device of another machine: nothing in its name may steer the terminal.
+pub(super) fn harmless(network: &str) -> String {
+    network.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 fn columns_of(party: Party) -> usize {

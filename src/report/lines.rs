@@ -7,6 +7,7 @@ use std::iter;
 use hashbrown::{HashMap, HashSet};
 
 use super::builder::{ALWAYS, Builder, Known};
+use super::coverage::{Coverage, Covered};
 use super::members::{self, Forwarded};
 use super::page::Page;
 use super::sums::{Ends, Parties, Sum};
@@ -31,6 +32,7 @@ pub struct Report {
     networks: Vec<Network>,
     /// What a page shows beside the periods, if it becomes one.
     pub(super) page: Option<Box<Page>>,
+    coverage: Coverage,
 }
 
 #[derive(Default)]
@@ -48,7 +50,9 @@ struct Network {
 
 impl Report {
     pub(super) fn new(builder: Builder, sort: Sort, top: Option<usize>) -> Self {
-        let Builder { query, calendar, mut parties, networks: names, mut parts, mut known, mut members, .. } = builder;
+        let Builder {
+            query, calendar, mut parties, networks: names, mut parts, mut known, mut members, coverage, ..
+        } = builder;
         let forwarded = match query.by {
             By::Member => members::fold(&mut parties, &mut parts, &mut known, &mut members),
             By::Address | By::Pair => BTreeMap::new(),
@@ -69,7 +73,7 @@ impl Report {
         }
         let top = top.unwrap_or(usize::MAX);
         let ends = Some((ALWAYS, ALWAYS));
-        let mut report = Report { query, sort, top, calendar, ends, parties, networks, page: None };
+        let mut report = Report { query, sort, top, calendar, ends, parties, networks, page: None, coverage };
         report.make_known(known);
         if let Some(calendar) = calendar {
             report.ends = report.find_ends(&calendar);
@@ -111,6 +115,16 @@ impl Report {
         let first = calendar.period(starts.chain(counted()).min()?.max(first.start))?;
         self.networks.iter_mut().for_each(|network| network.known.retain(|(_, since)| *since <= last.start));
         (first <= last).then_some((first, last))
+    }
+
+    /// How complete the figures of a network in a period are, or in all of the report; none where nothing is known.
+    pub(super) fn covered(&self, network: &str, period: Option<Period>) -> Option<Covered> {
+        self.coverage.of(network, period)
+    }
+
+    /// The names of the networks that have lines.
+    pub(super) fn networks(&self) -> impl Iterator<Item = &str> {
+        self.networks.iter().map(|network| network.name.as_str())
     }
 
     /// Whether the lines say which network they are of.

@@ -5,6 +5,7 @@
 //! give equal bytes. Lines of zeros, for those who were quiet in a period, are made up as they are printed.
 
 mod builder;
+mod coverage;
 mod csv;
 mod figures;
 mod html;
@@ -31,6 +32,7 @@ use crate::zerotier::NodeId;
 use crate::zone::Zone;
 
 pub use builder::{Builder, Cut};
+pub use coverage::{Covered, Share};
 pub use figures::thousands;
 pub use lines::Report;
 pub use members::Named;

@@ -2,8 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::layout::Layout;
+use super::layout::{self, Layout};
 use super::{By, Line, Report, Tally, Who, figures};
+use crate::period::Period;
 
 /// How a table looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +28,14 @@ pub(super) fn write(out: &mut dyn Write, report: &Report, style: Style) -> io::R
             write!(out, "{between}")?;
             table.bold(out, &format!("{} to {}", calendar.heading(period.start), calendar.heading(period.end)))?;
             between = "\n";
+            table.coverage(out, Some(period))?;
         }
         table.write(out, report.lines_of(period), &total)?;
     }
     let offset = report.offset().unwrap_or_default();
-    writeln!(out, "{between}time zone: {} ({offset})", report.query.zone)
+    out.write_all(between.as_bytes())?;
+    table.coverage(out, None)?;
+    writeln!(out, "time zone: {} ({offset})", report.query.zone)
 }
 
 /// All lines in one.
@@ -55,6 +59,19 @@ impl Table<'_> {
     fn bold(&self, out: &mut dyn Write, line: &str) -> io::Result<()> {
         let (bold, plain) = if self.ansi { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
         writeln!(out, "{bold}{line}{plain}")
+    }
+
+    /// A line for each network that says how complete the figures of a period are, or of all periods.
+    fn coverage(&self, out: &mut dyn Write, period: Option<Period>) -> io::Result<()> {
+        let Table { report, .. } = self;
+        let known = report.networks().filter_map(|name| Some((name, report.covered(name, period)?)));
+        for (name, covered) in known {
+            match layout::harmless(name) {
+                name if report.shows_networks() => writeln!(out, "{name}: {covered}")?,
+                _ => writeln!(out, "{covered}")?,
+            }
+        }
+        Ok(())
     }
 
     /// The lines of a period between header and total.

@@ -15,7 +15,7 @@ use rusqlite::{Connection, params};
 use super::history::History;
 use super::level::{BUCKETS, Changes, DAYS, Interval};
 use super::table::Damage;
-use super::{Writer, blame};
+use super::{Writer, blame, coverage};
 use crate::time::{Span, Timestamp};
 use crate::traffic::Origin;
 
@@ -165,7 +165,8 @@ fn merge(conn: &Connection, buckets: &[i64], seconds: u32, old: Limits, rows: us
     changes.seal()
 }
 
-/// Deletes usage of a day and of its buckets, by pairs: of each pair all or nothing. Says when the day ends.
+/// Deletes usage of a day and of its buckets, by pairs: of each pair all or nothing. What was seen of the time goes
+/// last. Says when the day ends.
 fn delete(conn: &Connection, id: i64, too_old: Limits, rows: usize) -> Result<i64> {
     let (mut days, mut buckets) = (Changes::new(conn, &DAYS)?, Changes::new(conn, &BUCKETS)?);
     let mut day = days.open_id(id)?;
@@ -192,5 +193,8 @@ fn delete(conn: &Connection, id: i64, too_old: Limits, rows: usize) -> Result<i6
     }
     buckets.seal()?;
     days.seal()?;
+    if rest.is_none() {
+        coverage::forget(conn, network, span.end(), rows)?;
+    }
     Ok(span.end())
 }

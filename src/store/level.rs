@@ -339,7 +339,7 @@ impl<'c> Changes<'c> {
     /// If what was taken out of it is not what was written.
     pub(super) fn remove(&mut self, open: &Open) -> Result<()> {
         match open.before {
-            Some(before) if open.interval.usage == Seal::NONE => self.puts.remove(before, open.interval.id),
+            Some(before) if open.interval.usage == Seal::NONE => self.puts.remove(before, &[open.interval.id]),
             _ => bail!(open.interval.damaged()),
         }
     }

@@ -19,6 +19,7 @@
 
 mod add;
 mod age;
+mod coverage;
 mod days;
 mod forget;
 mod fresh;

@@ -14,7 +14,8 @@ use super::history::History;
 use super::level::{BUCKETS, DAYS, Level};
 use super::rows::{endpoint, rows};
 use super::table::{ADDRESS_NAME, ASSIGNMENT, Damage, ENDPOINT, HISTORY, IMPORT, MEMBER, NETWORK, TOTAL};
-use super::{blame, days, explain, log, migrate, resolve, seen, wal};
+use super::{blame, coverage, days, explain, log, migrate, resolve, seen, wal};
+use crate::coverage::Observed;
 use crate::time::{Bucket, Timestamp};
 use crate::traffic::{Endpoint, Origin, Row};
 
@@ -106,6 +107,17 @@ impl Reader {
     pub fn first_seen(&self, origin: Option<Origin>, each: impl FnMut(&str, Endpoint, Timestamp)) -> Result<()> {
         let now = self.conn.unchecked_transaction()?;
         first_seen(&now, origin, each).map_err(|error| blame(&self.path, "cannot read", error))?;
+        self.check_unwritten()
+    }
+
+    /// Gives `each` the network's name, the start and what was seen of all five minutes that `serve` captured in, by
+    /// ascending start.
+    ///
+    /// # Errors
+    /// If the database cannot be read or is damaged. What came before is not to be believed then.
+    pub fn observed(&self, each: impl FnMut(&str, i64, &Observed)) -> Result<()> {
+        let now = self.conn.unchecked_transaction()?;
+        coverage::scan(&now, each).map_err(|error| blame(&self.path, "cannot read", error))?;
         self.check_unwritten()
     }
 
@@ -225,6 +237,7 @@ fn immutable_uri(path: &Path) -> String {
 pub(super) fn verify(conn: &Connection) -> Result<()> {
     rows(conn, None, None..None, |_| None, |_, _, _| Ok(()))?;
     days::check(conn)?;
+    coverage::scan(conn, |_, _, _| ())?;
     for table in [&TOTAL, &IMPORT, &HISTORY, &MEMBER, &ASSIGNMENT, &ADDRESS_NAME] {
         table.scan(conn, |_| Ok(()))?;
     }

@@ -12,7 +12,7 @@ use super::add::FORGOTTEN;
 use super::fresh::Fresh;
 use super::level::{BUCKETS, Interval, Usage};
 use super::read::connect;
-use super::table::{BUCKET, DAY, HISTORY, Seal, TABLES, TABLES_2, Table};
+use super::table::{BUCKET, DAY, HISTORY, Seal, Table, tables};
 use super::{Reader, Writer, days, log, migrate, resolve, shm, wal};
 use crate::time::Timestamp;
 
@@ -74,7 +74,7 @@ pub fn repair(path: &Path, into: &Path) -> Result<Repaired> {
     // A version that is far off is no version.
     let newer = (migrate::newest() + 1..migrate::newest() + 1000).contains(&version);
     ensure!(!newer, "{} was written by a newer ztmon: repair it with that one", path.display());
-    let version = if version == 2 { 2 } else { migrate::newest() };
+    let version = if (2..migrate::newest()).contains(&version) { version } else { migrate::newest() };
     open().and_then(|conn| mend_schema(&conn, version)).with_context(nothing)?;
     let old = open().with_context(nothing)?;
     let new = fresh.path("new.db");
@@ -106,9 +106,8 @@ fn save(old: &Connection, version: u32, writer: &mut Writer) -> Result<Repaired>
     // What hangs in the air is seen to before the end.
     writer.conn.pragma_update(None, "foreign_keys", false)?;
     let new = writer.conn.transaction()?;
-    let tables = if version == 2 { &TABLES_2[..] } else { &TABLES[..] };
     // Days are made of the buckets that are kept.
-    for table in tables.iter().filter(|table| table.name != DAY.name) {
+    for table in tables(version).into_iter().filter(|table| table.name != DAY.name) {
         if table.name == HISTORY.name {
             new.execute_batch("DELETE FROM history")?;
         }
@@ -209,7 +208,8 @@ fn copy_usage(old: &Connection, new: &Connection, lost: &mut Vec<String>) -> Res
 fn adopt_orphans(new: &Connection) -> Result<()> {
     let sql = format!(
         "INSERT INTO network (id, name)
-         SELECT DISTINCT network, 'network-' || network FROM (SELECT network FROM endpoint UNION SELECT network FROM bucket)
+         SELECT DISTINCT network, 'network-' || network FROM (SELECT network FROM endpoint UNION SELECT network FROM bucket
+                                         UNION SELECT network FROM observed)
          WHERE network NOT IN (SELECT id FROM network);
          DELETE FROM total WHERE endpoint NOT IN (SELECT id FROM endpoint);
          DELETE FROM member WHERE network NOT IN (SELECT id FROM network);

@@ -75,8 +75,8 @@ pub(super) const IMPORT: Table = Table {
         "origin",
     ],
 };
-/// As it was in version 2.
-pub(super) const IMPORT_2: Table = Table { name: "import", key: "id", columns: IMPORT.columns.split_at(10).0 };
+/// As it was up to version 5.
+pub(super) const IMPORT_5: Table = Table { name: "import", key: "id", columns: IMPORT.columns.split_at(10).0 };
 
 pub(super) const MEMBER: Table = Table {
     name: "member",
@@ -86,12 +86,42 @@ pub(super) const MEMBER: Table = Table {
 pub(super) const ASSIGNMENT: Table = Table { name: "assignment", key: "id", columns: &["id", "member", "addr"] };
 pub(super) const ADDRESS_NAME: Table = Table { name: "address_name", key: "id", columns: &["id", "addr", "name"] };
 
+pub(super) const OBSERVED: Table = Table {
+    name: "observed",
+    key: "start, network",
+    columns: &["start", "network", "seconds", "which", "frames", "teed", "dropped", "pairs", "singles"],
+};
+
 /// All that have a seal.
-pub(super) const TABLES: [&Table; 11] =
-    [&NETWORK, &ENDPOINT, &PAIR, &BUCKET, &DAY, &TOTAL, &IMPORT, &HISTORY, &MEMBER, &ASSIGNMENT, &ADDRESS_NAME];
+pub(super) const TABLES: [&Table; 12] = [
+    &NETWORK,
+    &ENDPOINT,
+    &PAIR,
+    &BUCKET,
+    &DAY,
+    &TOTAL,
+    &IMPORT,
+    &HISTORY,
+    &OBSERVED,
+    &MEMBER,
+    &ASSIGNMENT,
+    &ADDRESS_NAME,
+];
+
+/// Those that have one in this version, from 2 on.
+pub(super) fn tables(version: u32) -> Vec<&'static Table> {
+    let there = match version {
+        2 => return TABLES_2.to_vec(),
+        3 => 8,
+        4 => 9,
+        _ => TABLES.len(),
+    };
+    let as_it_was = |table: &&'static Table| if version < 6 && table.name == IMPORT.name { &IMPORT_5 } else { *table };
+    TABLES[..there].iter().map(as_it_was).collect()
+}
 
 /// Those that had one in version 2.
-pub(super) const TABLES_2: [&Table; 6] = [&NETWORK, &ENDPOINT, &PAIR, &BUCKET_2, &TOTAL, &IMPORT_2];
+pub(super) const TABLES_2: [&Table; 6] = [&NETWORK, &ENDPOINT, &PAIR, &BUCKET_2, &TOTAL, &IMPORT_5];
 
 /// The bytes that a row's checksum is over, as `migrations/0002_checksums.sql` has them.
 struct RowBytes(Vec<u8>);
@@ -190,6 +220,12 @@ impl Table {
         Ok(())
     }
 
+    /// SQL that is true of the row whose key are the first values.
+    fn has_key(&self) -> String {
+        let columns = self.key.split(", ").zip(1..).map(|(column, at)| format!("{column} = ?{at}"));
+        columns.collect::<Vec<_>>().join(" AND ")
+    }
+
     /// What is known of all rows together.
     pub(super) fn seal(&self, conn: &Connection) -> Result<Seal> {
         let sql = "SELECT rows, checksum FROM seal WHERE name = ?1";
@@ -213,16 +249,16 @@ impl Table {
         let mut statement = conn.prepare(&self.select(""))?;
         let mut rows = statement.query([])?;
         let mut seal = Seal::NONE;
-        let key: Vec<_> = self.key.split(", ").zip(1..).map(|(column, at)| format!("{column} = ?{at}")).collect();
+        let key = self.key.split(", ").count();
         let mut changed = Vec::new();
         while let Some(row) = rows.next()? {
             let values = (0..self.columns.len()).map(|at| row.get_ref(at)).collect::<Result<Vec<_>, _>>()?;
             let checksum = checksum(self.name, values);
             seal = seal.plus(1, checksum);
-            let of = (0..key.len()).map(|at| row.get::<_, i64>(at)).collect::<Result<Vec<_>, _>>()?;
+            let of = (0..key).map(|at| row.get::<_, i64>(at)).collect::<Result<Vec<_>, _>>()?;
             changed.push((of, checksum));
         }
-        let sql = format!("UPDATE {} SET checksum = ?{} WHERE {}", self.name, key.len() + 1, key.join(" AND "));
+        let sql = format!("UPDATE {} SET checksum = ?{} WHERE {}", self.name, key + 1, self.has_key());
         let mut update = conn.prepare(&sql)?;
         for (mut values, checksum) in changed {
             values.push(checksum);
@@ -322,9 +358,10 @@ impl<'c> Puts<'c> {
         Ok(())
     }
 
-    /// Takes out a row of a table with an id; `before` is its checksum.
-    pub(super) fn remove(&mut self, before: i64, id: i64) -> Result<()> {
-        self.conn.execute(&format!("DELETE FROM {} WHERE id = ?1", self.table.name), [id])?;
+    /// Takes out the row with this key; `before` is its checksum.
+    pub(super) fn remove(&mut self, before: i64, key: &[i64]) -> Result<()> {
+        let sql = format!("DELETE FROM {} WHERE {}", self.table.name, self.table.has_key());
+        self.conn.execute(&sql, rusqlite::params_from_iter(key))?;
         self.seal = self.seal.plus(-1, before.wrapping_neg());
         self.changed = true;
         Ok(())

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -5,10 +6,12 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
+use crate::coverage::{Observed, Seconds};
 use crate::traffic::{Counts, Delta, DeltaRow, Directory, End, Endpoint, Origin, Row, Totals};
 
 mod access;
 mod age;
+mod coverage;
 mod damage;
 mod days;
 mod log;
@@ -60,6 +63,13 @@ fn packet(src: u32, dst: u32, bytes: u64, time: Timestamp) -> DeltaRow {
 
 fn five_minutes(start: i64) -> Bucket {
     Bucket { start, seconds: 300 }
+}
+
+/// These seconds of five minutes, and so many of everything else.
+fn seen(seconds: std::ops::Range<u32>, count: u64) -> Observed {
+    let mut up = Seconds::default();
+    up.mark(seconds);
+    Observed { up, frames: 9 * count, teed: 8 * count, dropped: count, pairs: 4 * count, singles: count / 2 }
 }
 
 /// What the network "n" moved live.

@@ -19,8 +19,10 @@ use super::read;
 use super::rows::endpoint;
 use super::table::{Damage, ENDPOINT, IMPORT, Mark, NETWORK, TABLES, TOTAL};
 use super::{
-    Import, LiveTotals, NetworkId, blame, companions, count, explain, import, log, migrate, resolve, shm, totals, wal,
+    Import, LiveTotals, NetworkId, blame, companions, count, coverage, explain, import, log, migrate, resolve, shm,
+    totals, wal,
 };
+use crate::coverage::Observed;
 use crate::traffic::{DeltaRow, Directory, Endpoint, Origin, Totals};
 
 /// Before this version SQLite may lose commits in WAL mode.
@@ -261,6 +263,20 @@ impl Writer {
     pub fn add_unlisted(&mut self, source: &Source, more: Totals) -> Result<()> {
         self.check_open()?;
         let added = source.add_unlisted(&self.conn, more).map_err(|error| self.writing(error));
+        self.or_roll_back(added)
+    }
+
+    /// Adds what was seen of a network, by the starts of the five minutes.
+    ///
+    /// # Errors
+    /// As [`Writer::add`].
+    pub fn add_observed<'a>(
+        &mut self,
+        network: NetworkId,
+        more: impl IntoIterator<Item = (&'a i64, &'a Observed)>,
+    ) -> Result<()> {
+        self.check_open()?;
+        let added = coverage::add(&self.conn, network, more).map_err(|error| self.writing(error));
         self.or_roll_back(added)
     }
 

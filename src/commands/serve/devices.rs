@@ -136,6 +136,9 @@ fn capture(mut feed: Feed, feeds: &Feeds, name: &str, node: &Own, buffer: i32) {
         lost = read(&mut feed, &mut capture, &mut device, before);
         capture.finish(|frame| feed.live_frame(frame));
         feed.capture = before.plus(capture.statistics());
+        if lost.is_none() {
+            feed.went_on();
+        }
         feed.set_up(false);
     }
     feed.end();
@@ -161,6 +164,7 @@ fn read(feed: &mut Feed, capture: &mut Live, device: &mut Device<'_>, before: St
             if let Some(reason) = capture.lost() {
                 return Some(reason.to_owned());
             }
+            feed.went_on();
             device.look(feed);
             if frames == 0 {
                 feed.meter.advance(Timestamp::now() - FRAME_DELAY);

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::control::{Shared, lock};
 use super::log;
 use super::members::Learned;
+use super::observe::{Coverage, merge};
 use super::quotas::Accounts;
 use crate::cli::Retain;
 use crate::metrics::{Board, Carried, Network, Own, Process};
@@ -41,6 +42,7 @@ pub(super) struct HandOver {
     /// The last ticket it knew of.
     pub ticket: u64,
     pub delta: Delta,
+    pub coverage: Coverage,
     pub process: Process,
     /// It has ended: no ticket waits for it.
     pub ended: bool,
@@ -69,6 +71,7 @@ struct Feed {
     carried: Carried,
     /// Counted and not committed.
     pending: Delta,
+    seen: Coverage,
     process: Process,
     ticket: u64,
     ended: bool,
@@ -219,7 +222,7 @@ impl Keeper {
     }
 
     fn take(&mut self, hand_over: HandOver) {
-        let HandOver { feed, whose, ticket, mut delta, process, ended } = hand_over;
+        let HandOver { feed, whose, ticket, mut delta, coverage, process, ended } = hand_over;
         if let Some((network, device)) = whose {
             self.feeds.insert(feed, Feed { network, device, ..Feed::default() });
         }
@@ -227,6 +230,7 @@ impl Keeper {
         let Some(feed) = self.feeds.get_mut(&feed) else { return };
         feed.directory.extend(&delta);
         feed.pending.rows.append(&mut delta.rows);
+        merge(&mut feed.seen, coverage);
         (feed.ticket, feed.process, feed.ended) = (ticket, process, ended);
     }
 
@@ -276,15 +280,17 @@ impl Keeper {
         }
         self.join_networks()?;
         self.learn()?;
-        if self.feeds.values().all(|feed| feed.pending.rows.is_empty()) {
+        let has_news = |feed: &Feed| !(feed.pending.rows.is_empty() && feed.seen.is_empty());
+        if !self.feeds.values().any(has_news) {
             return Ok(());
         }
         let now = self.control.uptime();
         self.writer.tick(Timestamp::now(), self.started.elapsed());
         self.writer.begin()?;
         let mut committed = Vec::new();
-        for feed in self.feeds.values_mut().filter(|feed| !feed.pending.rows.is_empty()) {
+        for feed in self.feeds.values_mut().filter(|feed| has_news(feed)) {
             let Some(source) = &mut feed.source else { continue };
+            self.writer.add_observed(source.network(), &feed.seen)?;
             feed.pending.merge();
             let rows = &feed.pending.rows;
             self.writer.add(source, &feed.directory, rows)?;
@@ -309,6 +315,7 @@ impl Keeper {
         }
         let mut board = lock(&self.board);
         for (feed, unlisted, own) in committed {
+            feed.seen.clear();
             let pending = std::mem::take(&mut feed.pending);
             let clients = &mut network(&mut board.networks, &feed.network).clients;
             clients.add(&pending.rows, &feed.directory, unlisted, now);

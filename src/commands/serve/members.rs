@@ -110,7 +110,7 @@ impl NamesFiles {
     pub(super) fn read(paths: Vec<PathBuf>, known: &Known) -> anyhow::Result<Self> {
         let mut files = Vec::new();
         for (at, path) in paths.into_iter().enumerate() {
-            let (file, roster) = Watched::read(path, names::read)?;
+            let (file, roster) = Watched::read(path, "names file", names::read)?;
             known.by_file(at, roster);
             files.push(file);
         }

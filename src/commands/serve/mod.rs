@@ -16,6 +16,7 @@ mod feed;
 mod keeper;
 mod log;
 mod members;
+mod observe;
 mod quotas;
 #[cfg(feature = "live")]
 mod service;

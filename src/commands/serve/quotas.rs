@@ -36,7 +36,7 @@ impl QuotasFile {
     /// # Errors
     /// If it cannot be read, or is not understood.
     pub(super) fn read(path: PathBuf, tz: Option<String>, control: &Shared) -> anyhow::Result<Self> {
-        let (file, quotas) = Watched::read(path, |path| read(path, tz.as_deref()))?;
+        let (file, quotas) = Watched::read(path, "file of quotas", |path| read(path, tz.as_deref()))?;
         *lock(&control.quotas) = Some(quotas);
         Ok(QuotasFile { file, tz })
     }

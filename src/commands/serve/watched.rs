@@ -20,14 +20,18 @@ pub(super) struct Watched {
 type State = (u64, u64, u64, i64, i64);
 
 impl Watched {
-    /// Reads it for the first time.
+    /// Reads `what` it is for the first time.
     ///
     /// # Errors
     /// If it is no file, and with what `read` returns.
-    pub(super) fn read<T>(path: PathBuf, read: impl FnOnce(&Path) -> anyhow::Result<T>) -> anyhow::Result<(Self, T)> {
+    pub(super) fn read<T>(
+        path: PathBuf,
+        what: &str,
+        read: impl FnOnce(&Path) -> anyhow::Result<T>,
+    ) -> anyhow::Result<(Self, T)> {
         // Reading from a pipe may take for ever, and what it had is gone.
         let is_pipe = path.metadata().is_ok_and(|data| !data.is_file());
-        anyhow::ensure!(!is_pipe, "{} is no file: give one that can be read again", path.display());
+        anyhow::ensure!(!is_pipe, "{} is no file: give a {what}", path.display());
         let state = state(&path);
         let found = read(&path)?;
         Ok((Watched { path, state, failed: None }, found))
@@ -53,7 +57,7 @@ impl Watched {
         if let Err(error) = &found
             && self.failed.as_ref() != Some(error)
         {
-            log::warn(&format!("{error}; what it said before still holds"));
+            log::warn(&format!("{error}; what it told before stays known"));
         }
         self.failed = found.as_ref().err().cloned();
         found.ok().inspect(|_| log::info(&format!("{}: read again", self.path.display())))

@@ -180,6 +180,9 @@ pub(super) fn write(out: &mut dyn Write, bars: &Bars) -> io::Result<()> {
         for (i, _) in bars.colours().filter(|(i, _)| bar.moved[*i].bytes() > 0) {
             tip(out, bars.name(i), &bar.moved[i], both)?;
         }
+        for (_, covered) in bars.report.all_covered(Some(bar.period)) {
+            write!(out, "\n{covered}")?;
+        }
         writeln!(out, "</title></rect>")?;
     }
     writeln!(out, "</svg></div>\n<figcaption><ul class=\"legend\">")?;

@@ -11,15 +11,15 @@ use std::fmt;
 use std::io::{self, Write};
 
 use super::page::Page;
-use super::{Amount, By, Line, Report, Tally, Who, figures};
-use crate::period::{Calendar, Every};
+use super::{Amount, By, Covered, Line, Report, Tally, Who, figures};
+use crate::period::{Calendar, Every, Period};
 use crate::time::Timestamp;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
 /// SHA-256 of the style and of the script in base 64; a test compares them.
-const STYLE_HASH: &str = "4j/LJegi9HX8KDIC4y/wYFT87f0TtJTQTDqj5gUtlZQ=";
+const STYLE_HASH: &str = "FZO4UjxGPtiztTIblh17A/+BdiA4CswJw/Qeo2mNQMo=";
 const SCRIPT_HASH: &str = "yiBizI6FxppdmDeK+H7Ps93e2r0uKIUU6ItdugyIwJI=";
 
 /// Text that is nothing but text. Control characters, and those that turn the direction of what follows, are replaced.
@@ -93,6 +93,10 @@ pub(super) fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         writeln!(out, "<p>Only those that were chosen.</p>")?;
     }
     facts(out, report, page, [since, until])?;
+    for (network, covered) in report.all_covered(None) {
+        let of = if report.shows_networks() { format!("{}: ", network_name(network)) } else { String::new() };
+        writeln!(out, "<p class=\"covered\"><bdi>{}</bdi>{covered}.</p>", Escaped(of))?;
+    }
     if total.seen.is_none() {
         return writeln!(out, "</header>\n<p>Nothing was counted.</p>\n</body>\n</html>");
     }
@@ -237,23 +241,68 @@ fn totals(out: &mut dyn Write, page: &Page, total: &Tally) -> io::Result<()> {
 
 /// Each period with what was moved in it.
 fn periods(out: &mut dyn Write, bars: &chart::Bars, total: &Tally) -> io::Result<()> {
-    // What is known of a period beyond its traffic, such as its coverage, belongs here: a head and a cell each.
     // Of all addresses, what is sent is received.
     let once = bars.report.query.by == By::Pair || bars.report.is_of_all();
     let columns = if once { Columns::Once } else { Columns::Both };
     writeln!(out, "<section id=\"periods\">\n<h2>Periods</h2>\n<div class=\"wide\"><table class=\"sorts\">")?;
-    writeln!(out, "<thead><tr><th class=\"s\">{} from</th>{}</tr></thead>\n<tbody>", bars.every(), columns.heads())?;
+    writeln!(out, "<thead><tr><th class=\"s\">{} from</th>{}", bars.every(), columns.heads())?;
+    let networks: Vec<_> = bars.report.all_covered(None).map(|(network, _)| network).collect();
+    let named = networks.len() > 1;
+    if named {
+        write!(out, "<th>network</th>")?;
+    }
+    let heads = if networks.is_empty() { &[][..] } else { &COVERED };
+    for (i, head) in heads.iter().enumerate() {
+        write!(out, "<th class=\"n{}\">{head}</th>", if i > 0 { " p" } else { "" })?;
+    }
+    writeln!(out, "</tr></thead>\n<tbody>")?;
     for bar in &bars.list {
         write!(out, "<tr><td>{}</td>", Escaped(bars.calendar.heading(bar.period.start)))?;
         columns.cells(out, &bar.total)?;
+        let covered: Vec<_> = networks.iter().map(|name| bars.report.covered(name, Some(bar.period))).collect();
+        covered_cells(out, if named { &networks } else { &[] }, &covered)?;
         writeln!(out, "</tr>")?;
     }
     write!(out, "</tbody>\n<tfoot><tr><th>total</th>")?;
     columns.cells(out, total)?;
+    let covered: Vec<_> = networks.iter().map(|name| bars.report.covered(name, None)).collect();
+    covered_cells(out, if named { &networks } else { &[] }, &covered)?;
     writeln!(out, "</tr></tfoot>\n</table></div>\n</section>")
 }
 
+/// The heads of [`covered_cells`].
+const COVERED: [&str; 4] = ["coverage", "copies seen", "dropped", "lost (estimate)"];
+
+/// How complete the figures are: a line for each network, with its name if there are several.
+fn covered_cells(out: &mut dyn Write, names: &[&str], covered: &[Option<Covered>]) -> io::Result<()> {
+    if !names.is_empty() {
+        let names: Vec<_> = names.iter().map(|name| format!("<bdi>{}</bdi>", Escaped(network_name(name)))).collect();
+        write!(out, "<td>{}</td>", names.join("<br/>"))?;
+    }
+    let values: [fn(&Covered) -> Option<String>; 4] = [
+        |covered| Some(covered.coverage.percent()),
+        |covered| Some(covered.copies_seen?.percent()),
+        |covered| Some(figures::thousands(covered.dropped_packets)),
+        |covered| Some(figures::thousands(covered.estimated_lost?)),
+    ];
+    for (i, value) in values.iter().enumerate().filter(|_| !covered.is_empty()) {
+        let lines = covered.iter().map(|covered| covered.as_ref().and_then(value).unwrap_or_else(|| "–".to_owned()));
+        write!(
+            out,
+            "<td class=\"n{}\">{}</td>",
+            if i > 0 { " p" } else { "" },
+            lines.collect::<Vec<_>>().join("<br/>")
+        )?;
+    }
+    Ok(())
+}
+
 impl Report {
+    /// How complete the figures of a period are, or of all, for each network of which that is known.
+    fn all_covered(&self, period: Option<Period>) -> impl Iterator<Item = (&str, Covered)> {
+        self.networks().filter_map(move |name| Some((name, self.covered(name, period)?)))
+    }
+
     /// Whether nobody was chosen.
     fn is_of_all(&self) -> bool {
         self.query.only.is_none() && self.query.named.chosen.is_empty()

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::super::tests::{printed, row};
 use super::super::{Builder, By, Format, Named, Query, Report, Sort};
 use super::{Escaped, SCRIPT, SCRIPT_HASH, STYLE, STYLE_HASH};
+use crate::coverage::{Observed, Seconds};
 use crate::period::Every;
 use crate::time::{Bucket, Timestamp};
 use crate::traffic::{Endpoint, Row};
@@ -102,7 +103,10 @@ fn sums(csv: &str, keys: &[&str]) -> BTreeMap<Vec<String>, Vec<u64>> {
         let cells: Vec<_> = heads.iter().zip(line.split(',')).collect();
         let key = cells.iter().filter(|(head, _)| keys.contains(head)).map(|(_, cell)| (*cell).to_owned()).collect();
         let number = |suffix: &str| {
-            let of = cells.iter().filter(|(head, _)| head.ends_with(suffix)).map(|(_, cell)| cell.parse().unwrap());
+            let of = cells
+                .iter()
+                .filter(|(head, _)| head.ends_with(suffix) && **head != "dropped_packets")
+                .map(|(_, cell)| cell.parse().unwrap());
             of.collect::<Vec<u64>>()
         };
         let (bytes, packets) = (number("bytes"), number("packets"));
@@ -229,6 +233,55 @@ fn members_have_names_and_what_they_forwarded() {
     let shown: Vec<Vec<String>> = cells(&page, "totals", "</tbody>").iter().map(|row| row[..6].to_vec()).collect();
     assert_eq!(shown, [member, other]);
     assert!(page.contains("<bdi>6df5629e82 &lt;/td&gt;&lt;script&gt;</bdi>"), "{page}");
+}
+
+#[test]
+fn coverage_stands_beside_the_periods() {
+    let time = |text| Some(Zone::absolute(text).unwrap());
+    let made = |every, format, networks: &[&str]| {
+        let range = Query {
+            since: time("1970-01-01T00:00:00Z"),
+            until: time("1970-01-04T23:00:00Z"),
+            ..query(By::Address, every)
+        };
+        let mut builder = Builder::new(Query { page: format == Format::Html, ..range });
+        for network in networks {
+            let row = row("10.0.0.1", "external", 5, 1, HOUR);
+            builder.add(network, row.seen.first.bucket(), &row).unwrap();
+            for start in (0..86_400).step_by(300) {
+                let mut up = Seconds::default();
+                up.mark(0..200);
+                builder.see(
+                    network,
+                    start,
+                    &Observed { up, teed: 1, pairs: 100, singles: 2, dropped: 1, ..Observed::default() },
+                );
+            }
+        }
+        printed(&builder.finish(Sort::Total, None), format)
+    };
+    // The range makes days of what began as hours, when all had been seen.
+    let page = made(None, Format::Html, &[""]);
+    check(&page);
+    let csv = made(Some(Every::Day), Format::Csv, &[""]);
+    let share = |cell: &str| cell.parse::<f64>().map_or("–".to_owned(), |share| format!("{:.2}%", share * 100.0));
+    let of_client = csv.lines().filter(|line| line.contains(",10.0.0.1,"));
+    let wanted = of_client.map(|line| line.split(',').rev().take(4).collect::<Vec<_>>());
+    let wanted: Vec<_> =
+        wanted.map(|cells| [share(cells[3]), share(cells[2]), cells[1].to_owned(), cells[0].to_owned()]).collect();
+    let shown: Vec<_> = cells(&page, "periods", "</tbody>").iter().map(|row| row[3..].to_vec()).collect();
+    assert!(shown.len() == 4 && shown[0][0] == "66.66%", "{shown:?}");
+    assert_eq!(shown, wanted);
+    assert!(page.contains("<p class=\"covered\"><bdi></bdi>covered "), "{page}");
+
+    let page = made(None, Format::Html, &["<a>", "<b>"]);
+    check(&page);
+    assert!(page.contains("<td><bdi>&lt;a&gt;</bdi><br/><bdi>&lt;b&gt;</bdi></td>"), "{page}");
+    assert!(!page_of_nothing_seen().contains("coverage"));
+}
+
+fn page_of_nothing_seen() -> String {
+    page(query(By::Address, None), &[("", row("10.0.0.1", "external", 5, 1, DAY))], None)
 }
 
 #[test]
