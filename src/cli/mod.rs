@@ -1,22 +1,29 @@
 //! Flags and help: strings become values here. Nothing acts.
 
+mod db;
+mod members;
 mod output;
+mod quotas;
 mod series;
 mod values;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::meter::{Cidr, Limits, Scope, Settings, Tee};
 use crate::packet::Mac;
 use crate::time::Span;
 use crate::traffic::Origin;
+use crate::web::client::Url;
 use crate::zerotier::{NodeId, rules};
-use values::{bucket, buffer, bytes, idle, limit, origin, retain, rules_format, sides, speed, tee, window};
+use values::{bucket, buffer, idle, limit, origin, overlap, retain, rules_format, sides, speed, tee, window};
 
+pub use db::{Db, Forget, InfoFormat};
+pub use members::Who;
 pub use output::{Ends, Output, Periods};
+pub use quotas::{QuotaCheck, QuotaFile, QuotaVerb};
 pub use series::{Form, Series};
 
 /// Counts what every client of a ZeroTier network sends and receives, from one observer's tee'd packets.
@@ -32,14 +39,8 @@ const EXAMPLES: &str = "Examples:
   ztmon rules --observer 89e92ceee5         the flow rule that sends copies to this node
   ztmon serve                               capture, count, and serve http://localhost:9123/metrics
   ztmon replay capture.pcap                 what capture files hold
-  ztmon report --top 10                     what the database holds";
-
-const DB_EXAMPLES: &str = "Examples:
-  ztmon db check                                    verify everything; also while serve runs
-  ztmon db repair --output sound.db                 save what is sound
-  ztmon db forget --last-seen-before 2025-01-01     clients that are long gone
-
-Exit status: 0 all well; 1 repair saved not all; 2 damaged, or nothing could be done.";
+  ztmon report --top 10                     what the database holds
+  ztmon quota check --quotas quotas.toml    whether somebody has moved too much";
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -50,10 +51,13 @@ pub enum Command {
     Replay(Box<Replay>),
     /// Print totals from the database
     Report(Report),
+    /// Say how quotas stand
+    #[command(subcommand, arg_required_else_help = false)]
+    Quota(QuotaVerb),
     /// Print the flow rule that sends copies to the observer
     Rules(Rules),
-    /// Look after the database: check, repair, forget
-    #[command(subcommand, arg_required_else_help = false, after_help = DB_EXAMPLES)]
+    /// Look after the database: info, check, repair, merge, forget
+    #[command(subcommand, arg_required_else_help = false, after_help = db::EXAMPLES)]
     Db(Db),
 }
 
@@ -112,6 +116,8 @@ impl Counting {
   ztmon serve                                            the first ZeroTier device
   ztmon serve --zerotier-device ztvaq2ysom --tee one     one device, a one-sided rule
   ztmon serve --source capture.pcap --speed max          a capture instead of a device; needs no privileges
+  ztmon serve --controller https://api.zerotier.com --controller-token-file token
+                                                         members' names from ZeroTier Central
 
 Exit status: 0 stopped by SIGTERM or SIGINT, everything is committed; 1 something is not; 2 cannot start.")]
 pub struct Serve {
@@ -145,6 +151,21 @@ pub struct Serve {
     /// Addresses without traffic for so long leave /metrics until they have some: 30d, 12h, 90m, 30s
     #[arg(long, value_name = "TIME", default_value = "30d", value_parser = idle)]
     pub metrics_idle: Span,
+    /// Who members are.
+    #[command(flatten)]
+    pub who: Who,
+    /// Ask a self-hosted controller, or ZeroTier Central, each minute who members are
+    #[arg(long, value_name = "URL", requires = "controller_token_file", help_heading = "Members")]
+    pub controller: Option<Url>,
+    /// File with the token that the controller wants to hear
+    #[arg(long, value_name = "FILE", requires = "controller", help_heading = "Members")]
+    pub controller_token_file: Option<PathBuf>,
+    /// Quotas, a TOML file, whose use shows on /metrics; read again when it changes (ztmon quota check --help)
+    #[arg(long, value_name = "FILE", help_heading = "Quotas")]
+    pub quotas: Option<PathBuf>,
+    /// Time zone in which periods of quotas begin (IANA name) [default: the file's tz, else the system's]
+    #[arg(long, value_name = "ZONE", requires = "quotas", help_heading = "Quotas")]
+    pub tz: Option<String>,
     /// What counts.
     #[command(flatten)]
     pub counting: Counting,
@@ -158,6 +179,7 @@ pub struct Serve {
   zstdcat old.zst | ztmon replay --format json -          from standard input
   ztmon replay --format openmetrics old.pcap > old.om      counters over time, to fill a Prometheus with
   ztmon replay --db /var/lib/ztmon/ztmon.db old*.pcap     add history to a database
+  ztmon replay --db ztmon.db --overlap skip gap.pcap      only what serve did not see
 
 Exit status: 0 all well; 1 damaged input, or some of the files failed; 2 nothing could be done.")]
 pub struct Replay {
@@ -170,6 +192,10 @@ pub struct Replay {
     /// By how long history older than a week is kept: 15m, 30m or 60m; for good, when the database is made [default: 60m]
     #[arg(long, value_name = "LENGTH", value_parser = bucket(), requires = "db")]
     pub bucket: Option<u32>,
+    /// What to do with times that the database has live already, and that would count twice: leave them out, or add
+    /// them all the same [default: refuse the import]
+    #[arg(long, value_name = "WHAT", value_parser = overlap(), requires = "db")]
+    pub overlap: Option<Overlap>,
     /// What counts.
     #[command(flatten)]
     pub counting: Counting,
@@ -186,6 +212,7 @@ pub struct Replay {
   ztmon report --every day --since this-month            day by day, quiet clients included
   ztmon report --every month --month-start 14 --tz Asia/Shanghai
   ztmon report --by pair --format csv > pairs.csv
+  ztmon report --quotas quotas.toml                       how each quota stands (ztmon quota check --help)
 
 Exit status: 0 all well; 2 nothing could be done.")]
 pub struct Report {
@@ -195,10 +222,17 @@ pub struct Report {
     /// Captured live, imported by replay, or both
     #[arg(long, value_name = "ORIGIN", default_value = "all", value_parser = origin())]
     pub origin: Origins,
+    /// How the quotas of this TOML file stand now, and where they lead, in place of totals
+    #[arg(long, value_name = "FILE", conflicts_with_all = NOT_OF_QUOTAS)]
+    pub quotas: Option<PathBuf>,
     /// What is printed.
     #[command(flatten)]
     pub output: Output,
 }
+
+/// A quota says itself who is meant and when.
+const NOT_OF_QUOTAS: [&str; 10] =
+    ["since", "until", "every", "month_start", "by", "addr", "member", "sort", "top", "step"];
 
 /// `ztmon rules`.
 #[derive(Debug, Args)]
@@ -222,64 +256,6 @@ pub struct Rules {
     pub format: rules::Format,
 }
 
-/// `ztmon db`.
-#[derive(Debug, Subcommand)]
-pub enum Db {
-    /// Read all of the database and verify it; also while serve runs
-    #[command(after_help = "Exit status: 0 it is sound; 2 it is damaged, or cannot be read.")]
-    Check {
-        /// Database file [default: $ZTMON_DB, else /var/lib/ztmon/ztmon.db if it exists, else ./ztmon.db]
-        #[arg(long, value_name = "FILE")]
-        db: Option<PathBuf>,
-    },
-    /// Save what is sound of a damaged database into a new file; the old one stays as it is
-    #[command(after_help = "Examples:
-  ztmon db repair --db /var/lib/ztmon/ztmon.db
-  ztmon db repair --db ztmon.db --output sound.db
-
-Exit status: 0 nothing was lost; 1 something was; 2 nothing could be saved.")]
-    Repair {
-        /// Database file [default: $ZTMON_DB, else /var/lib/ztmon/ztmon.db if it exists, else ./ztmon.db]
-        #[arg(long, value_name = "FILE")]
-        db: Option<PathBuf>,
-        /// The new file [default: the old one's name and '.repaired']
-        #[arg(long, value_name = "FILE")]
-        output: Option<PathBuf>,
-    },
-    /// Fold clients that nobody needs to tell apart into 'other'; stop serve first
-    Forget(Forget),
-}
-
-/// `ztmon db forget`.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  ztmon db forget --addr 10.9.0.0/16 --less-than 10kB --dry-run   what spoofed addresses left behind
-  ztmon db forget --last-seen-before 2025-01-01                   clients that are long gone
-
-What is forgotten keeps its bytes in every report, as those of 'other'. On /metrics its counters disappear.
-Exit status: 0 all well; 2 nothing could be done.")]
-#[command(group = ArgGroup::new("which").required(true).multiple(true))]
-pub struct Forget {
-    /// Database file [default: $ZTMON_DB, else /var/lib/ztmon/ztmon.db if it exists, else ./ztmon.db]
-    #[arg(long, value_name = "FILE")]
-    pub db: Option<PathBuf>,
-    /// Only addresses in this range; repeatable
-    #[arg(long, value_name = "CIDR", group = "which")]
-    pub addr: Vec<Cidr>,
-    /// Only clients whose last packet came before this time: a date, or any that report's --since takes
-    #[arg(long, value_name = "TIME", group = "which")]
-    pub last_seen_before: Option<String>,
-    /// Only clients that moved less in all, sent and received: 500, 10kB, 5MB, 1GB
-    #[arg(long, value_name = "BYTES", group = "which", value_parser = bytes)]
-    pub less_than: Option<u64>,
-    /// Time zone in which dates are read (IANA name) [default: the system's]
-    #[arg(long, value_name = "ZONE")]
-    pub tz: Option<String>,
-    /// Only say what would be forgotten
-    #[arg(long)]
-    pub dry_run: bool,
-}
-
 /// The origins of traffic to be reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origins {
@@ -287,6 +263,15 @@ pub enum Origins {
     Only(Origin),
     /// All.
     All,
+}
+
+/// What becomes of imported packets of a time that was captured live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overlap {
+    /// They are left out of the database.
+    Skip,
+    /// They count beside those captured live.
+    Add,
 }
 
 /// How fast `serve` plays a capture file.

@@ -1,5 +1,7 @@
 //! `ztmon db`: looking after the database.
 
+mod info;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -9,13 +11,15 @@ use super::{Status, place, say};
 use crate::cli::{Db, Forget};
 use crate::meter::Scope;
 use crate::report::thousands;
-use crate::store::{self, Forgotten, Reader, Repaired, Writer};
+use crate::store::{self, Forgotten, Merged, Part, Reader, Repaired, Writer};
 use crate::when::When;
 
 pub(super) fn run(args: Db) -> anyhow::Result<Status> {
     match args {
+        Db::Info { db, format, imports } => info::run(db.as_deref(), format, imports),
         Db::Check { db } => check(db.as_deref()),
         Db::Repair { db, output } => repair(db.as_deref(), output),
+        Db::Merge { files, output } => merge(&files, &output),
         Db::Forget(args) => forget(&args),
     }
 }
@@ -49,6 +53,28 @@ fn repair(db: Option<&Path>, output: Option<PathBuf>) -> anyhow::Result<Status> 
         say(&format!("ztmon: lost: {lost}"));
     }
     Ok(if lost.is_empty() { Status::Done } else { Status::Partly })
+}
+
+fn merge(files: &[PathBuf], output: &Path) -> anyhow::Result<Status> {
+    let Merged { parts, left_out } = store::merge(files, output)?;
+    let mut text = String::new();
+    for Part { path, live, seen_better, imports, imported_twice } in &parts {
+        let path = path.display();
+        text += &format!("{path}: {} live buckets, {} imported files\n", thousands(*live), thousands(*imports));
+        if *seen_better > 0 {
+            let buckets = thousands(*seen_better);
+            text += &format!("{path}: not taken, as another database saw more of that time: {buckets} live buckets\n");
+        }
+        if *imported_twice > 0 {
+            let files = thousands(*imported_twice);
+            text += &format!("{path}: not taken, as another database has them: {files} imported files\n");
+        }
+    }
+    print(&format!("{text}{}: merged\n", output.display()))?;
+    for left_out in &left_out {
+        say(&format!("ztmon: left out: {left_out}"));
+    }
+    Ok(if left_out.is_empty() { Status::Done } else { Status::Partly })
 }
 
 fn forget(args: &Forget) -> anyhow::Result<Status> {

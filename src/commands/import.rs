@@ -2,16 +2,19 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use sha2::{Digest, Sha256};
 
 use super::say;
 use crate::capture::Source;
-use crate::store::{self, Import, Writer};
+use crate::cli::Overlap;
+use crate::report::{Named, thousands};
+use crate::store::{self, Import, Live, Writer};
 use crate::time::Timestamp;
-use crate::traffic::{DeltaRow, Directory, Origin, Outcome, Seen};
+use crate::traffic::{DeltaRow, Directory, End, Origin, Outcome, Seen};
 
 /// One of the files given.
 pub(super) struct Input {
@@ -39,23 +42,46 @@ pub(super) struct Database {
     /// There until it is committed.
     writer: Option<Writer>,
     source: store::Source,
+    /// The times that are not to be added to, if there are any, and whether what is of them is left out.
+    live: Live,
+    skips: bool,
+    /// Packets that were left out.
+    skipped: u64,
     /// What is to be said of the files that could not be read.
     pub unread: Vec<String>,
 }
 
 impl Database {
-    /// Opens the database, or makes it, with older buckets of so many seconds.
-    pub(super) fn open(path: &Path, bucket: Option<u32>) -> anyhow::Result<Self> {
+    /// Opens the database, or makes it, with older buckets of so many seconds. What was told of members is kept there, too.
+    pub(super) fn open(
+        path: &Path,
+        bucket: Option<u32>,
+        overlap: Option<Overlap>,
+        named: &Named,
+    ) -> anyhow::Result<Self> {
         let mut writer = Writer::open_kept_by(path, bucket)?;
-        let network = match writer.begin().and_then(|()| writer.network("", "")) {
-            Ok(network) => network,
+        let mut begin = || {
+            writer.begin()?;
+            let name = named.network.map(|network| network.to_string()).unwrap_or_default();
+            let network = writer.network(&name, "")?;
+            if named.network.is_some() {
+                writer.tell(network, &named.roster.of(named.network))?;
+            }
+            // Where nothing says which network such files are of, it may be any.
+            let of = named.network.map(|_| network);
+            let live = if overlap == Some(Overlap::Add) { Live::default() } else { writer.captured_live(of)? };
+            anyhow::Ok((network, live))
+        };
+        let (network, live) = match begin() {
+            Ok(begun) => begun,
             Err(error) => {
                 writer.discard();
                 return Err(error);
             }
         };
         let source = store::Source::new(network, Origin::Import);
-        Ok(Database { writer: Some(writer), source, unread: Vec::new() })
+        let skips = overlap == Some(Overlap::Skip);
+        Ok(Database { writer: Some(writer), source, live, skips, skipped: 0, unread: Vec::new() })
     }
 
     /// The files that are new to the database, by their bytes. The others are named.
@@ -96,9 +122,29 @@ impl Database {
     }
 
     /// Adds what was counted.
+    ///
+    /// # Errors
+    /// If it is of a time that was captured live, and not to be left out.
     pub(super) fn add(&mut self, directory: &Directory, rows: &[DeltaRow]) -> anyhow::Result<()> {
         let writer = self.writer.as_mut().context("the import is over")?;
-        writer.add(&mut self.source, directory, rows)
+        let Some((name, live)) = rows.iter().find_map(|row| self.live.at(row.bucket)) else {
+            return writer.add(&mut self.source, directory, rows);
+        };
+        if !self.skips {
+            bail!("{}", would_count_twice(name, live));
+        }
+        let (twice, new): (Vec<DeltaRow>, Vec<DeltaRow>) =
+            rows.iter().partition(|row| self.live.at(row.bucket).is_some());
+        // A packet beyond the limit of pairs made a row for either end.
+        let counted = twice.iter().filter(|row| directory.pair(row.pair).0.end != End::Beyond);
+        self.skipped += counted.map(|row| row.counts.packets).sum::<u64>();
+        writer.add(&mut self.source, directory, &new)
+    }
+
+    /// What to say of what was left out, if anything was.
+    pub(super) fn left_out(&self) -> Option<String> {
+        let packets = Some(self.skipped).filter(|packets| *packets > 0)?;
+        Some(format!("ztmon: {} packets left out of the database: their time was captured live", thousands(packets)))
     }
 
     /// Keeps all of it, and what it came from.
@@ -126,6 +172,18 @@ impl Drop for Database {
             writer.discard();
         }
     }
+}
+
+/// Why an import is refused.
+fn would_count_twice(network: &str, live: Range<i64>) -> String {
+    let time = |seconds| Timestamp::new(seconds, 0);
+    let network = if network.is_empty() { "a network without a name".to_owned() } else { format!("network {network}") };
+    format!(
+        "the database has {network} captured live from {} to {}, and of files without a network it may be the same \
+         traffic: --overlap skip leaves out what is of such times, --overlap add counts it all the same",
+        time(live.start),
+        time(live.end)
+    )
 }
 
 /// What a file is known by, and the bytes that it was taken from: these are counted, whatever becomes of the name.

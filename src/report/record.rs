@@ -56,6 +56,7 @@ impl Report {
         let own: &[&str] = match self.query.by {
             By::Address => &["addr", "sent_bytes", "received_bytes", "sent_packets", "received_packets"],
             By::Pair => &["src", "dst", "bytes", "packets"],
+            By::Member => &["member", "name", "own_sent", "own_received", "forwarded_sent", "forwarded_received"],
         };
         let start: &[&str] = if self.calendar().is_some() { &["period_start"] } else { &[] };
         let network: &[&str] = if self.shows_networks() { &["network"] } else { &[] };
@@ -83,15 +84,20 @@ impl Report {
         })
     }
 
-    fn record<'a>(&self, start: Option<Rc<str>>, network: &'a str, line: Line) -> Vec<Cell<'a>> {
+    fn record<'a>(&'a self, start: Option<Rc<str>>, network: &'a str, line: Line) -> Vec<Cell<'a>> {
         use Cell::{Nothing, Number, Text, Time};
-        let Line { who, tally: Tally { sent, received, seen } } = line;
-        let mut cells = Vec::with_capacity(13);
+        let Line { who, tally } = line;
+        let Tally { sent, received, forwarded, seen } = tally;
+        let mut cells = Vec::with_capacity(15);
         cells.extend(start.map(Cell::Start));
         if self.shows_networks() {
             cells.push(Text(network));
         }
         match who {
+            Who::Address(party) if self.query.by == By::Member => {
+                cells.extend([Cell::Party(party), Text(self.name(network, party))]);
+                cells.extend([tally.own(), forwarded].as_flattened().iter().map(|bytes| Number(*bytes)));
+            }
             Who::Address(addr) => {
                 cells.extend([Cell::Party(addr), Number(sent.bytes), Number(received.bytes)]);
                 cells.extend([Number(sent.packets), Number(received.packets)]);

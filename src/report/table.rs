@@ -83,12 +83,14 @@ impl Table<'_> {
     ) -> io::Result<()> {
         let Table { report, layout, .. } = self;
         let networks = report.shows_networks();
+        let by = report.query.by;
         let of = if networks { "network" } else { "" };
-        let name = match report.query.by {
+        let name = match by {
             By::Address => layout.name(of, "address", None),
             By::Pair => layout.name(of, "source", Some("destination")),
+            By::Member => layout.name(of, "member", None),
         };
-        let header = layout.line(name, |column| column.name(report.query.by).to_owned());
+        let header = layout.line(name, |column| column.name(by).to_owned());
         for line in header.lines() {
             self.bold(out, line)?;
         }
@@ -100,16 +102,16 @@ impl Table<'_> {
                 name => name,
             };
             let name = match who {
-                Who::Address(addr) => layout.name(of, &addr.to_string(), None),
+                Who::Address(party) => layout.name(of, &report.label(network, party), None),
                 Who::Pair(src, dst) => layout.name(of, &src.to_string(), Some(&dst.to_string())),
             };
             let bar = figures::bar(tally.bytes(), self.most, layout.bar);
-            let line = layout.line(name, |column| column.text(&tally, total)) + " " + &bar;
+            let line = layout.line(name, |column| column.text(by, &tally, total)) + " " + &bar;
             writeln!(out, "{}", line.trim_end())?;
         }
 
         let name = if networks { layout.name("total", "", None) } else { layout.name("", "total", None) };
-        let line = layout.line(name, |column| column.text(total, total));
+        let line = layout.line(name, |column| column.text(by, total, total));
         writeln!(out, "{}\n{line}", "─".repeat(line.chars().count()))
     }
 }

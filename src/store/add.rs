@@ -72,9 +72,14 @@ impl Source {
         pair.puts.seal()
     }
 
-    /// Adds to the usage, of buckets and of days; `written` is the time by the history's clock. The pairs must have been
-    /// found.
-    pub(super) fn add_usage(&self, conn: &Connection, rows: &[DeltaRow], written: i64) -> Result<()> {
+    /// How the traffic comes in.
+    pub(super) fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// Adds to the usage of `origin` (0 or the import's), of buckets and of days; `written` is the time by the history's
+    /// clock. The pairs must have been found.
+    pub(super) fn add_usage(&self, conn: &Connection, rows: &[DeltaRow], origin: i64, written: i64) -> Result<()> {
         let usage = |row: &DeltaRow| -> Result<_> {
             let usage = Usage {
                 bytes: to_sql(row.counts.bytes)?,
@@ -87,7 +92,7 @@ impl Source {
         };
         let add = |level, rows: &mut [_]| {
             let mut changes = Changes::new(conn, level)?;
-            changes.add_all(self.network.0, self.origin as i64, written, rows)?;
+            changes.add_all(self.network.0, origin, written, rows)?;
             changes.seal()
         };
         let mut usage: Vec<_> = rows.iter().map(usage).collect::<Result<_>>()?;
@@ -265,11 +270,17 @@ pub(super) fn network(conn: &mut Connection, name: &str, device: &str) -> Result
     Ok(NetworkId(id))
 }
 
-/// Notes an import.
-pub(super) fn import(conn: &Connection, import: &Import) -> Result<()> {
+/// The origin for an import's usage that no other import has.
+pub(super) fn next_origin(conn: &Connection) -> Result<i64> {
+    let sql = "SELECT max(0, coalesce((SELECT max(origin) FROM bucket), 0), coalesce((SELECT max(origin) FROM import), 0)) + 1";
+    Ok(conn.query_row(sql, [], |row| row.get(0))?)
+}
+
+/// Notes an import, whose usage has this origin.
+pub(super) fn import(conn: &Connection, import: &Import, origin: i64) -> Result<()> {
     let (first, last) = (import.seen.map(|seen| seen.first.clamped()), import.seen.map(|seen| seen.last.clamped()));
     let mut puts = Puts::new(conn, &IMPORT)?;
-    let values: [&dyn ToSql; 10] = [
+    let values: [&dyn ToSql; 11] = [
         &puts.next_id()?,
         &import.sha256,
         &import.name,
@@ -280,6 +291,7 @@ pub(super) fn import(conn: &Connection, import: &Import) -> Result<()> {
         &first.map(|time| time.1),
         &last.map(|time| time.0),
         &last.map(|time| time.1),
+        &origin,
     ];
     puts.put(None, &values)?;
     puts.seal()

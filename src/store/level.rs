@@ -1,11 +1,12 @@
 //! Usage by intervals, on two levels: buckets of minutes or hours, and days. What is said of one holds of the other.
 
 use anyhow::{Context, Result, bail};
-use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, Statement, ToSql, params};
 
 use super::table::{self, BUCKET, DAY, Damage, Puts, Seal, Table};
+use super::time_at;
 use crate::time::{Bucket, SECOND, Timestamp};
+use crate::traffic::{Counts, Origin, Seen};
 
 /// A table of intervals, and that of what each pair moved in each of them.
 pub(super) struct Level {
@@ -41,6 +42,17 @@ impl Usage {
         Ok(Usage { bytes: column(0)?, packets: column(1)?, copies: column(2)?, first: column(3)?, last: column(4)? })
     }
 
+    /// As counts.
+    pub(super) fn counts(&self) -> Result<Counts> {
+        let count = |value: i64| u64::try_from(value).map_err(|_| Damage(format!("it holds a count of {value}")));
+        Ok(Counts { bytes: count(self.bytes)?, packets: count(self.packets)?, copies: count(self.copies)? })
+    }
+
+    /// The times, in the interval that it is of.
+    pub(super) fn seen(&self, span: Bucket) -> Seen {
+        Seen { first: time_at(span, self.first), last: time_at(span, self.last) }
+    }
+
     pub(super) fn plus(&self, other: Usage) -> Result<Usage> {
         let sum = |a: i64, b: i64| a.checked_add(b).context("a sum is too large for the database");
         Ok(Usage {
@@ -64,6 +76,7 @@ impl Usage {
 pub(super) struct Interval {
     pub id: i64,
     pub network: i64,
+    /// 0 for what was captured live, else the import's.
     pub origin: i64,
     pub span: Bucket,
     /// What is known of its usage.
@@ -90,6 +103,11 @@ impl Interval {
         })
     }
 
+    /// How its usage came into the database.
+    pub(super) fn came(&self) -> Origin {
+        if self.origin == Origin::Live as i64 { Origin::Live } else { Origin::Import }
+    }
+
     /// The UTC day that it is in.
     pub(super) fn day(&self) -> Bucket {
         self.span.widened(DAY_SECONDS)
@@ -103,7 +121,7 @@ impl Interval {
 impl Level {
     pub(super) fn checksum(&self, pair: i64, usage: &Usage) -> i64 {
         let Usage { bytes, packets, copies, first, last } = *usage;
-        table::checksum(self.usage, [pair, bytes, packets, copies, first, last].map(ValueRef::Integer))
+        table::checksum_of_integers(self.usage, [pair, bytes, packets, copies, first, last])
     }
 
     /// Selects an interval's usage for [`Level::scan`].

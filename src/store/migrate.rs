@@ -8,7 +8,10 @@ use rusqlite::Connection;
 
 use super::history::History;
 use super::level::{BUCKETS, DAYS, Interval};
-use super::table::{BUCKET, BUCKET_2, Damage, HISTORY, Mark, OBSERVED, TABLES, TABLES_2};
+use super::table::{
+    ADDRESS_NAME, ASSIGNMENT, BUCKET, BUCKET_2, DAY, Damage, HISTORY, IMPORT, IMPORT_5, MEMBER, Mark, OBSERVED, TABLES,
+    TABLES_2,
+};
 use super::{blame, days, explain};
 use crate::traffic::Origin;
 
@@ -20,6 +23,10 @@ const MIGRATIONS: &[Migration] = &[
     (include_str!("../../migrations/0002_checksums.sql"), seal_first),
     (include_str!("../../migrations/0003_history.sql"), begin_history),
     (include_str!("../../migrations/0004_coverage.sql"), |conn| OBSERVED.seal_anew(conn)),
+    (include_str!("../../migrations/0005_members.sql"), |conn| {
+        [&MEMBER, &ASSIGNMENT, &ADDRESS_NAME].iter().try_for_each(|table| table.seal_anew(conn))
+    }),
+    (include_str!("../../migrations/0006_imports.sql"), tell_imports_apart),
 ];
 
 /// The first version that has buckets of a length chosen.
@@ -132,6 +139,31 @@ fn begin_history(conn: &Connection) -> Result<()> {
     [&BUCKET, &HISTORY].iter().try_for_each(|table| table.seal_anew(conn))?;
     days::make(conn, buckets)
 }
+
+/// Tells the imports of the past apart, which have to be what was written, where no day has some of both.
+fn tell_imports_apart(conn: &Connection) -> Result<()> {
+    [&BUCKET, &DAY, &IMPORT_5].iter().try_for_each(|table| table.scan(conn, |_| Ok(())))?;
+    conn.execute_batch(APART)?;
+    [&BUCKET, &DAY, &IMPORT].iter().try_for_each(|table| table.seal_anew(conn))
+}
+
+const APART: &str = "
+    CREATE TABLE apart AS
+    SELECT id, since, until, sum(since >= before OR before IS NULL) OVER (ORDER BY since, id) AS origin
+    FROM (SELECT id, since, until,
+                 max(until) OVER (ORDER BY since, id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+          FROM (SELECT id, first_seen - (first_seen % 86400 + 86400) % 86400 AS since,
+                       last_seen - (last_seen % 86400 + 86400) % 86400 + 86400 AS until
+                FROM import WHERE first_seen IS NOT NULL));
+    UPDATE import SET origin = apart.origin FROM apart WHERE apart.id = import.id;
+    CREATE TABLE days_apart AS SELECT origin, min(since) AS since, max(until) AS until FROM apart WHERE origin > 1 GROUP BY origin;
+    UPDATE bucket SET origin = days_apart.origin
+    FROM days_apart WHERE bucket.origin = 1 AND bucket.start >= days_apart.since AND bucket.start < days_apart.until;
+    UPDATE day SET origin = days_apart.origin
+    FROM days_apart WHERE day.origin = 1 AND day.start >= days_apart.since AND day.start < days_apart.until;
+    DROP TABLE apart;
+    DROP TABLE days_apart;
+";
 
 /// All buckets count as written when the last live one was, and from then on they grow older. Nothing is sealed.
 pub fn begin_clock(conn: &Connection, buckets: &mut [Interval]) -> Result<()> {

@@ -13,19 +13,19 @@ use tempfile::TempDir;
 use super::history::History;
 use super::level::{BUCKETS, DAYS, Level};
 use super::rows::{endpoint, rows};
-use super::table::{Damage, ENDPOINT, HISTORY, IMPORT, NETWORK, TOTAL};
+use super::table::{ADDRESS_NAME, ASSIGNMENT, Damage, ENDPOINT, HISTORY, IMPORT, MEMBER, NETWORK, TOTAL};
 use super::{blame, coverage, days, explain, log, migrate, resolve, seen, wal};
 use crate::coverage::Observed;
 use crate::time::{Bucket, Timestamp};
-use crate::traffic::{End, Origin, Row};
+use crate::traffic::{Endpoint, Origin, Row};
 
 /// Reads a database while a [`Writer`](super::Writer) writes it, after it stopped, or after it was killed.
 ///
 /// It never writes the database, nor creates it. In a process that also has the writer, it goes before the writer.
 #[derive(Debug)]
 pub struct Reader {
-    conn: Connection,
-    path: PathBuf,
+    pub(super) conn: Connection,
+    pub(super) path: PathBuf,
     /// Opened as a file that nobody writes; see [`Reader::open`].
     immutable: bool,
     /// Where the copy is that is read, if not in its own place.
@@ -80,7 +80,7 @@ impl Reader {
 
     /// Gives `each` the network's name, the interval and the row for all usage within `range` (seconds since the epoch)
     /// and of the given origin or of both, by ascending start of the interval. A pair has one row for each interval and
-    /// origin. What is on either side of a cut is never in one row: `next_cut` says which is the first after a second,
+    /// import, and one for what was captured live. What is on either side of a cut is never in one row: `next_cut` says which is the first after a second,
     /// if there is one. UTC days without a cut come as one interval, others by the buckets that they are kept in.
     ///
     /// All rows are of one moment; their usage is read one at a time. What came before an error is not to be believed.
@@ -104,30 +104,9 @@ impl Reader {
     ///
     /// # Errors
     /// If the database cannot be read or is damaged.
-    pub fn first_seen(&self, origin: Option<Origin>, mut each: impl FnMut(&str, End, Timestamp)) -> Result<()> {
+    pub fn first_seen(&self, origin: Option<Origin>, each: impl FnMut(&str, Endpoint, Timestamp)) -> Result<()> {
         let now = self.conn.unchecked_transaction()?;
-        let mut read = || -> Result<()> {
-            let mut networks = HashMap::new();
-            NETWORK.scan(&now, |row| {
-                networks.insert(row.get::<_, i64>(0)?, row.get::<_, String>(1)?);
-                Ok(())
-            })?;
-            let mut ends = HashMap::new();
-            ENDPOINT.scan(&now, |row| {
-                ends.insert(row.get::<_, i64>(0)?, (row.get::<_, i64>(1)?, endpoint(row, 2)?.end));
-                Ok(())
-            })?;
-            TOTAL.scan(&now, |row| {
-                let (id, of): (i64, i64) = (row.get(0)?, row.get(1)?);
-                if origin.is_none_or(|origin| origin as i64 == of) {
-                    let (network, end) = ends.get(&id).ok_or_else(|| Damage(format!("endpoint {id} has no row")))?;
-                    let name = networks.get(network).ok_or_else(|| Damage(format!("network {network} has no row")))?;
-                    each(name, *end, seen(row, 6)?.first);
-                }
-                Ok(())
-            })
-        };
-        read().map_err(|error| blame(&self.path, "cannot read", error))?;
+        first_seen(&now, origin, each).map_err(|error| blame(&self.path, "cannot read", error))?;
         self.check_unwritten()
     }
 
@@ -162,12 +141,49 @@ impl Reader {
         self.check_unwritten()
     }
 
+    /// One moment of the database.
+    pub(super) fn moment(&self) -> Result<rusqlite::Transaction<'_>> {
+        Ok(self.conn.unchecked_transaction()?)
+    }
+
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What was read without SQLite's locks is right only if no writer came meanwhile.
-    fn check_unwritten(&self) -> Result<()> {
+    pub(super) fn check_unwritten(&self) -> Result<()> {
         let unwritten = !self.immutable || !wal(&self.path).try_exists().unwrap_or(true);
         ensure!(unwritten, "{} is written to just now: try again", self.path.display());
         Ok(())
     }
+}
+
+/// [`Reader::first_seen`] of a connection with a transaction open.
+pub(super) fn first_seen(
+    conn: &Connection,
+    origin: Option<Origin>,
+    mut each: impl FnMut(&str, Endpoint, Timestamp),
+) -> Result<()> {
+    let mut networks = HashMap::new();
+    NETWORK.scan(conn, |row| {
+        networks.insert(row.get::<_, i64>(0)?, row.get::<_, String>(1)?);
+        Ok(())
+    })?;
+    let mut ends = HashMap::new();
+    ENDPOINT.scan(conn, |row| {
+        ends.insert(row.get::<_, i64>(0)?, (row.get::<_, i64>(1)?, endpoint(row, 2)?));
+        Ok(())
+    })?;
+    TOTAL.scan(conn, |row| {
+        let (id, of): (i64, i64) = (row.get(0)?, row.get(1)?);
+        if origin.is_none_or(|origin| origin as i64 == of) {
+            let (network, endpoint) = ends.get(&id).ok_or_else(|| Damage(format!("endpoint {id} has no row")))?;
+            let name = networks.get(network).ok_or_else(|| Damage(format!("network {network} has no row")))?;
+            each(name, *endpoint, seen(row, 6)?.first);
+        }
+        Ok(())
+    })
 }
 
 /// Opens the database and reads its first page, as only then SQLite opens the files beside it; or, `immutable`, without
@@ -222,7 +238,7 @@ pub(super) fn verify(conn: &Connection) -> Result<()> {
     rows(conn, None, None..None, |_| None, |_, _, _| Ok(()))?;
     days::check(conn)?;
     coverage::scan(conn, |_, _, _| ())?;
-    for table in [&TOTAL, &IMPORT, &HISTORY] {
+    for table in [&TOTAL, &IMPORT, &HISTORY, &MEMBER, &ASSIGNMENT, &ADDRESS_NAME] {
         table.scan(conn, |_| Ok(()))?;
     }
     // Rows of usage without a bucket would show nowhere.

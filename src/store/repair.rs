@@ -1,8 +1,7 @@
 //! Saving what is sound of a damaged database.
 
 use std::fs::{self, File};
-use std::io::ErrorKind;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -10,9 +9,10 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
 use super::add::FORGOTTEN;
+use super::fresh::Fresh;
 use super::level::{BUCKETS, Interval, Usage};
 use super::read::connect;
-use super::table::{BUCKET, DAY, HISTORY, Seal, TABLES, TABLES_2, TABLES_3, Table};
+use super::table::{BUCKET, DAY, HISTORY, Seal, Table, tables};
 use super::{Reader, Writer, days, log, migrate, resolve, shm, wal};
 use crate::time::Timestamp;
 
@@ -38,19 +38,11 @@ pub struct Repaired {
 /// If a writer has the database, nothing of it can be read, or there is something at `into`.
 pub fn repair(path: &Path, into: &Path) -> Result<Repaired> {
     let path = resolve(path)?;
-    for file in [into, &wal(into), &shm(into)] {
-        let is_there = file.symlink_metadata().is_ok();
-        ensure!(!is_there, "{} is there already: move it away, or give another --output", file.display());
-    }
+    let fresh = Fresh::new(into)?;
     let original = File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
     ensure!(original.try_lock_shared().is_ok(), "{} is in use by another ztmon: stop it first", path.display());
-    let beside = match into.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let writing = || format!("cannot write to {}", beside.display());
-    let scratch = tempfile::tempdir_in(beside).with_context(writing)?;
-    let damaged = scratch.path().join("damaged.db");
+    let writing = || Fresh::writing(into);
+    let damaged = fresh.path("damaged.db");
     fs::copy(&path, &damaged).with_context(writing)?;
     if wal(&path).try_exists()? {
         fs::copy(wal(&path), wal(&damaged)).with_context(writing)?;
@@ -82,10 +74,10 @@ pub fn repair(path: &Path, into: &Path) -> Result<Repaired> {
     // A version that is far off is no version.
     let newer = (migrate::newest() + 1..migrate::newest() + 1000).contains(&version);
     ensure!(!newer, "{} was written by a newer ztmon: repair it with that one", path.display());
-    let version = if [2, 3].contains(&version) { version } else { migrate::newest() };
+    let version = if (2..migrate::newest()).contains(&version) { version } else { migrate::newest() };
     open().and_then(|conn| mend_schema(&conn, version)).with_context(nothing)?;
     let old = open().with_context(nothing)?;
-    let new = scratch.path().join("new.db");
+    let new = fresh.path("new.db");
     let mut writer = Writer::open(&new)?;
     let mut repaired = save(&old, version, &mut writer).with_context(nothing)?;
     if let Some(frame) = log::gap(&path)? {
@@ -95,16 +87,7 @@ pub fn repair(path: &Path, into: &Path) -> Result<Repaired> {
     }
     drop(writer);
     Reader::open(&new)?.check().context("what was saved does not verify")?;
-    // Who may read and write the old one, and nobody else.
-    let owner = original.metadata()?;
-    fs::set_permissions(&new, owner.permissions()).with_context(writing)?;
-    std::os::unix::fs::chown(&new, Some(owner.uid()), Some(owner.gid())).ok();
-    // Unlike a rename, a link never takes the place of another file. Some file systems have none.
-    match fs::hard_link(&new, into) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => fs::rename(&new, into),
-        linked => linked,
-    }
-    .with_context(writing)?;
+    fresh.keep(&new, &original)?;
     Ok(repaired)
 }
 
@@ -123,13 +106,8 @@ fn save(old: &Connection, version: u32, writer: &mut Writer) -> Result<Repaired>
     // What hangs in the air is seen to before the end.
     writer.conn.pragma_update(None, "foreign_keys", false)?;
     let new = writer.conn.transaction()?;
-    let tables = match version {
-        2 => &TABLES_2[..],
-        3 => TABLES_3,
-        _ => &TABLES[..],
-    };
     // Days are made of the buckets that are kept.
-    for table in tables.iter().filter(|table| table.name != DAY.name) {
+    for table in tables(version).into_iter().filter(|table| table.name != DAY.name) {
         if table.name == HISTORY.name {
             new.execute_batch("DELETE FROM history")?;
         }
@@ -234,6 +212,8 @@ fn adopt_orphans(new: &Connection) -> Result<()> {
                                          UNION SELECT network FROM observed)
          WHERE network NOT IN (SELECT id FROM network);
          DELETE FROM total WHERE endpoint NOT IN (SELECT id FROM endpoint);
+         DELETE FROM member WHERE network NOT IN (SELECT id FROM network);
+         DELETE FROM assignment WHERE member NOT IN (SELECT id FROM member);
          CREATE TEMP TABLE orphan AS
          SELECT bucket.network, src.id AS src, dst.id AS dst, usage.*
          FROM usage JOIN bucket ON bucket.id = usage.bucket
@@ -256,10 +236,10 @@ fn adopt_orphans(new: &Connection) -> Result<()> {
          SELECT endpoint, origin, sum(sent * bytes) AS sent_bytes, sum((1 - sent) * bytes) AS received_bytes,
                 sum(sent * packets) AS sent_packets, sum((1 - sent) * packets) AS received_packets,
                 min(start + first / 1000000000) AS first_seen, max(start + last / 1000000000) AS last_seen
-         FROM (SELECT pair.src AS endpoint, 1 AS sent, usage.*, bucket.start, bucket.origin
+         FROM (SELECT pair.src AS endpoint, 1 AS sent, usage.*, bucket.start, min(bucket.origin, 1) AS origin
                FROM usage JOIN pair ON pair.id = usage.pair JOIN bucket ON bucket.id = usage.bucket
                UNION ALL
-               SELECT pair.dst, 0, usage.*, bucket.start, bucket.origin
+               SELECT pair.dst, 0, usage.*, bucket.start, min(bucket.origin, 1)
                FROM usage JOIN pair ON pair.id = usage.pair JOIN bucket ON bucket.id = usage.bucket)
          WHERE endpoint NOT IN (SELECT id FROM endpoint WHERE addr = 'beyond')
          GROUP BY endpoint, origin;

@@ -10,9 +10,8 @@ use super::add::{FORGOTTEN, UNLISTED};
 use super::history::History;
 use super::level::{BUCKETS, DAYS, Interval, Usage};
 use super::table::{BUCKET, DAY, Damage, ENDPOINT, NETWORK, PAIR};
-use super::time_at;
 use crate::time::{Bucket, Timestamp};
-use crate::traffic::{Counts, End, Endpoint, Origin, Row, Seen};
+use crate::traffic::{End, Endpoint, Origin, Row};
 
 /// [`Reader::rows`](super::Reader::rows) of a connection with a transaction open.
 pub(super) fn rows(
@@ -23,7 +22,7 @@ pub(super) fn rows(
     mut each: impl FnMut(&str, Bucket, Row) -> Result<()>,
 ) -> Result<()> {
     let names = Names::read(conn)?;
-    let is_asked_for = |interval: &Interval| origin.is_none_or(|origin| origin as i64 == interval.origin);
+    let is_asked_for = |interval: &Interval| origin.is_none_or(|origin| origin == interval.came());
     let mut cut_in = |span: Bucket| {
         let bounds = [range.start, range.end, next_cut(span.start)];
         bounds.into_iter().flatten().find(|cut| span.start < *cut && *cut < span.end())
@@ -118,11 +117,7 @@ impl Names {
     fn row(&self, pair: i64, usage: Usage, span: Bucket) -> Result<Row> {
         let &(src, dst) = self.pairs.get(&pair).ok_or_else(|| Damage(format!("pair {pair} has no row")))?;
         let end = |id| self.endpoints.get(&id).ok_or_else(|| Damage(format!("endpoint {id} has no row")));
-        let count = |value: i64| u64::try_from(value).map_err(|_| Damage(format!("it holds a count of {value}")));
-        let counts =
-            Counts { bytes: count(usage.bytes)?, packets: count(usage.packets)?, copies: count(usage.copies)? };
-        let seen = Seen { first: time_at(span, usage.first), last: time_at(span, usage.last) };
-        Ok(Row { src: *end(src)?, dst: *end(dst)?, counts, seen })
+        Ok(Row { src: *end(src)?, dst: *end(dst)?, counts: usage.counts()?, seen: usage.seen(span) })
     }
 }
 

@@ -72,8 +72,19 @@ pub(super) const IMPORT: Table = Table {
         "first_ns",
         "last_seen",
         "last_ns",
+        "origin",
     ],
 };
+/// As it was up to version 5.
+pub(super) const IMPORT_5: Table = Table { name: "import", key: "id", columns: IMPORT.columns.split_at(10).0 };
+
+pub(super) const MEMBER: Table = Table {
+    name: "member",
+    key: "id",
+    columns: &["id", "network", "node", "name", "told", "authorized", "sent_bytes", "received_bytes"],
+};
+pub(super) const ASSIGNMENT: Table = Table { name: "assignment", key: "id", columns: &["id", "member", "addr"] };
+pub(super) const ADDRESS_NAME: Table = Table { name: "address_name", key: "id", columns: &["id", "addr", "name"] };
 
 pub(super) const OBSERVED: Table = Table {
     name: "observed",
@@ -82,14 +93,35 @@ pub(super) const OBSERVED: Table = Table {
 };
 
 /// All that have a seal.
-pub(super) const TABLES: [&Table; 9] =
-    [&NETWORK, &ENDPOINT, &PAIR, &BUCKET, &DAY, &TOTAL, &IMPORT, &HISTORY, &OBSERVED];
+pub(super) const TABLES: [&Table; 12] = [
+    &NETWORK,
+    &ENDPOINT,
+    &PAIR,
+    &BUCKET,
+    &DAY,
+    &TOTAL,
+    &IMPORT,
+    &HISTORY,
+    &OBSERVED,
+    &MEMBER,
+    &ASSIGNMENT,
+    &ADDRESS_NAME,
+];
 
-/// Those that had one in version 3.
-pub(super) const TABLES_3: &[&Table] = TABLES.split_at(8).0;
+/// Those that have one in this version, from 2 on.
+pub(super) fn tables(version: u32) -> Vec<&'static Table> {
+    let there = match version {
+        2 => return TABLES_2.to_vec(),
+        3 => 8,
+        4 => 9,
+        _ => TABLES.len(),
+    };
+    let as_it_was = |table: &&'static Table| if version < 6 && table.name == IMPORT.name { &IMPORT_5 } else { *table };
+    TABLES[..there].iter().map(as_it_was).collect()
+}
 
 /// Those that had one in version 2.
-pub(super) const TABLES_2: [&Table; 6] = [&NETWORK, &ENDPOINT, &PAIR, &BUCKET_2, &TOTAL, &IMPORT];
+pub(super) const TABLES_2: [&Table; 6] = [&NETWORK, &ENDPOINT, &PAIR, &BUCKET_2, &TOTAL, &IMPORT_5];
 
 /// The bytes that a row's checksum is over, as `migrations/0002_checksums.sql` has them.
 struct RowBytes(Vec<u8>);
@@ -131,6 +163,20 @@ pub(super) fn checksum<'a>(table: &str, values: impl IntoIterator<Item = ValueRe
     let mut bytes = RowBytes::new(table);
     values.into_iter().for_each(|value| bytes.push(value));
     bytes.checksum()
+}
+
+/// The same of integers alone, of which there are many, and of a table whose name has at most 16 bytes.
+pub(super) fn checksum_of_integers(table: &str, values: [i64; 6]) -> i64 {
+    let mut bytes = [0; 9 + 16 + 6 * 9];
+    let (name, rest) = bytes.split_at_mut(9 + table.len());
+    name[0] = b't';
+    name[1..9].copy_from_slice(&(table.len() as u64).to_le_bytes());
+    name[9..].copy_from_slice(table.as_bytes());
+    for (place, value) in rest.chunks_exact_mut(9).zip(values) {
+        place[0] = b'i';
+        place[1..].copy_from_slice(&value.to_le_bytes());
+    }
+    XxHash3_64::oneshot(&bytes[..9 + table.len() + 6 * 9]).cast_signed()
 }
 
 impl Table {

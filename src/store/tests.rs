@@ -15,6 +15,9 @@ mod coverage;
 mod damage;
 mod days;
 mod log;
+mod members;
+mod merge;
+mod snapshot;
 mod steps;
 mod sums;
 
@@ -71,7 +74,8 @@ fn seen(seconds: std::ops::Range<u32>, count: u64) -> Observed {
 
 /// What the network "n" moved live.
 fn live_totals(writer: &Writer) -> Vec<(End, Totals)> {
-    let mut totals: Vec<_> = writer.live_totals().unwrap().into_iter().map(|live| (live.end, live.totals)).collect();
+    let mut totals: Vec<_> =
+        writer.live_totals().unwrap().into_iter().map(|live| (live.endpoint.end, live.totals)).collect();
     totals.sort_by_key(|(end, _)| *end);
     totals
 }

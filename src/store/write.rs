@@ -19,12 +19,11 @@ use super::read;
 use super::rows::endpoint;
 use super::table::{Damage, ENDPOINT, IMPORT, Mark, NETWORK, TABLES, TOTAL};
 use super::{
-    Import, LiveTotals, NetworkId, blame, companions, count, coverage, explain, log, migrate, resolve, seen, shm,
+    Import, LiveTotals, NetworkId, blame, companions, count, coverage, explain, import, log, migrate, resolve, shm,
     totals, wal,
 };
 use crate::coverage::Observed;
-use crate::time::Timestamp;
-use crate::traffic::{DeltaRow, Directory, End, Origin, Totals};
+use crate::traffic::{DeltaRow, Directory, Endpoint, Origin, Totals};
 
 /// Before this version SQLite may lose commits in WAL mode.
 const SAFE_SQLITE: i32 = 3_051_003;
@@ -40,6 +39,8 @@ pub struct Writer {
     files: [Option<(u64, u64)>; 2],
     /// Whether a transaction is open and may be committed.
     open: bool,
+    /// The origin of what this transaction imports, once it has imported something.
+    import: Option<i64>,
     /// Changes whenever row ids that were handed out may be void; never the same in two writers.
     epoch: u64,
     /// As it stands in the database, but for the clock, which may be ahead.
@@ -112,8 +113,19 @@ impl Writer {
         match opened {
             Ok((conn, files, (found, history))) => {
                 let (epoch, saved_clock) = (next_epoch(), history.clock);
-                let writer =
-                    Writer { conn, path, files, open: false, epoch, history, saved_clock, ticked: 0, created, lock };
+                let writer = Writer {
+                    conn,
+                    path,
+                    files,
+                    open: false,
+                    import: None,
+                    epoch,
+                    history,
+                    saved_clock,
+                    ticked: 0,
+                    created,
+                    lock,
+                };
                 Ok((writer, found))
             }
             Err(error) => {
@@ -136,7 +148,7 @@ impl Writer {
     }
 
     /// What was captured live, in the order in which the database first met each end. What clients moved while
-    /// [unlisted](Writer::add_unlisted) is part of [`End::Other`].
+    /// [unlisted](Writer::add_unlisted) is part of [`End::Other`](crate::traffic::End::Other).
     ///
     /// # Errors
     /// Within a transaction, as what is not committed is not to be shown, or if the database is damaged or cannot be
@@ -185,6 +197,7 @@ impl Writer {
             self.rollback()?;
         }
         self.execute("BEGIN IMMEDIATE")?;
+        self.import = None;
         self.open = true;
         Ok(())
     }
@@ -222,7 +235,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Adds `rows`, whose pairs `directory` knows, to the usage and to the totals.
+    /// Adds `rows`, whose pairs `directory` knows, to the usage and to the totals. All that one transaction imports is one
+    /// import.
     ///
     /// # Errors
     /// Outside a transaction, if a count grows beyond 2⁶³ − 1, or if the database cannot be written. Then the whole
@@ -230,9 +244,13 @@ impl Writer {
     pub fn add(&mut self, source: &mut Source, directory: &Directory, rows: &[DeltaRow]) -> Result<()> {
         self.check_open()?;
         source.renew(self.epoch);
+        let origin = match source.origin() {
+            Origin::Live => Origin::Live as i64,
+            Origin::Import => self.import_origin()?,
+        };
         let added = source
             .find_pairs(&self.conn, directory, rows)
-            .and_then(|()| source.add_usage(&self.conn, rows, self.history.clock))
+            .and_then(|()| source.add_usage(&self.conn, rows, origin, self.history.clock))
             .and_then(|()| source.add_totals(&self.conn, directory, rows))
             .map_err(|error| self.writing(error));
         self.or_roll_back(added)
@@ -272,14 +290,7 @@ impl Writer {
             // All of them: whether one is missing shows in all only.
             IMPORT.scan(&self.conn, |row| {
                 if row.get_ref(1)?.as_blob()? == sha256 {
-                    found = Some(Import {
-                        sha256: *sha256,
-                        name: row.get(2)?,
-                        size: count(row, 3)?,
-                        imported_at: Timestamp::new(row.get(4)?, 0),
-                        frames: count(row, 5)?,
-                        seen: row.get::<_, Option<i64>>(6)?.map(|_| seen(row, 6)).transpose()?,
-                    });
+                    found = Some(import(row)?);
                 }
                 Ok(())
             })?;
@@ -295,8 +306,17 @@ impl Writer {
     /// transaction is rolled back.
     pub fn record_import(&mut self, import: &Import) -> Result<()> {
         self.check_open()?;
-        let recorded = add::import(&self.conn, import).map_err(|error| self.writing(error));
+        let origin = self.import_origin()?;
+        let recorded = add::import(&self.conn, import, origin).map_err(|error| self.writing(error));
         self.or_roll_back(recorded)
+    }
+
+    /// What tells the usage that this transaction imports from that of all other imports.
+    fn import_origin(&mut self) -> Result<i64> {
+        let found = self.import.map_or_else(|| add::next_origin(&self.conn).map_err(|error| self.writing(error)), Ok);
+        let origin = self.or_roll_back(found)?;
+        self.import = Some(origin);
+        Ok(origin)
     }
 
     /// How many clients' addresses are known, in all networks.
@@ -310,7 +330,7 @@ impl Writer {
         counted.map_err(anyhow::Error::from).flatten().map_err(|error| self.reading(error))
     }
 
-    fn check_open(&self) -> Result<()> {
+    pub(super) fn check_open(&self) -> Result<()> {
         ensure!(self.open && !self.conn.is_autocommit(), "no transaction is open on {}", self.path.display());
         Ok(())
     }
@@ -324,7 +344,7 @@ impl Writer {
         result.inspect_err(|_| drop(self.rollback()))
     }
 
-    fn reading(&self, error: anyhow::Error) -> anyhow::Error {
+    pub(super) fn reading(&self, error: anyhow::Error) -> anyhow::Error {
         blame(&self.path, "cannot read", error)
     }
 
@@ -337,11 +357,11 @@ impl Writer {
 fn live_totals(conn: &Connection) -> Result<Vec<LiveTotals>> {
     let now = conn.unchecked_transaction()?;
     // By the number of the endpoint, as they come.
-    let mut ends: Vec<(i64, i64, End)> = Vec::new();
+    let mut ends: Vec<(i64, i64, Endpoint)> = Vec::new();
     ENDPOINT.scan(&now, |row| {
         // What was forgotten shows in reports only.
         if row.get_ref(2)?.as_str()? != FORGOTTEN {
-            ends.push((row.get(0)?, row.get(1)?, endpoint(row, 2)?.end));
+            ends.push((row.get(0)?, row.get(1)?, endpoint(row, 2)?));
         }
         Ok(())
     })?;
@@ -351,11 +371,11 @@ fn live_totals(conn: &Connection) -> Result<Vec<LiveTotals>> {
         let (id, origin): (i64, i64) = (row.get(0)?, row.get(1)?);
         let place = ends.binary_search_by_key(&id, |(id, ..)| *id);
         let (Ok(at), true) = (place, origin == Origin::Live as i64) else { return Ok(()) };
-        let (_, network, end) = ends[at];
+        let (_, network, endpoint) = ends[at];
         let totals = totals(row, 2)?;
-        let at = *known.entry((network, end)).or_insert(found.len());
+        let at = *known.entry((network, endpoint.end)).or_insert(found.len());
         if at == found.len() {
-            found.push(LiveTotals { network: NetworkId(network), end, totals });
+            found.push(LiveTotals { network: NetworkId(network), endpoint, totals });
         } else {
             found[at].totals.add(&totals);
         }

@@ -19,6 +19,7 @@ use crate::meter::{Diagnosis, Meter, Stats, Tee};
 use crate::metrics::Process;
 use crate::time::{BUCKET_SECONDS, SECOND, Timestamp};
 use crate::traffic::DeltaRow;
+use crate::zerotier::NetworkId;
 
 /// Without scrapes totals are committed so often.
 const COMMIT_EVERY: Duration = Duration::from_secs(30);
@@ -96,6 +97,9 @@ impl Feed {
 
     /// Says whose traffic this is.
     pub(super) fn join(&mut self, network: &str, device: &str) {
+        if let Ok(network) = network.parse() {
+            self.control.known.capturing(network);
+        }
         self.whose = Some((network.to_owned(), device.to_owned()));
     }
 
@@ -328,14 +332,14 @@ impl Widening {
 }
 
 /// Plays a capture file in place of a device, paced by its own times.
-pub(super) fn play(mut feed: Feed, mut history: History, speed: Speed) {
+pub(super) fn play(mut feed: Feed, mut history: History, speed: Speed, network: Option<NetworkId>) {
     let name = history.sources().first().map(ToString::to_string).unwrap_or_default();
     let pace = match speed {
         Speed::Max => "as fast as it can be read".to_owned(),
         Speed::Times(times) => format!("at {times} times its speed"),
     };
     log::info(&format!("{name}: playing it {pace}"));
-    feed.join("", "");
+    feed.join(&network.map(|network| network.to_string()).unwrap_or_default(), "");
     feed.up = true;
     feed.tell();
     let start = Instant::now();

@@ -240,7 +240,7 @@ proptest! {
                 add(&mut builder, "n", &Row { seen: Seen::at(second), ..row("10.0.0.1", "10.0.0.2", 5, 1, 0) });
             }
         }
-        builder.know("n", "10.0.0.1".parse().unwrap(), time(0));
+        builder.know("n", Endpoint { end: "10.0.0.1".parse().unwrap(), mac: None }, time(0));
         let mut list = BTreeSet::new();
         for (number, seconds, teed, dropped) in &rows {
             let start = base + number * LENGTH;

@@ -1,6 +1,7 @@
 //! What all formats share: the sums and the order.
 
 mod coverage;
+mod members;
 mod periods;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

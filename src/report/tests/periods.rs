@@ -108,7 +108,7 @@ fn the_range_says_where_zeros_begin_and_end() {
         ("b", "external", "2020-01-01T00:00:00Z"),
         ("c", "10.0.0.1", "2027-01-01T00:00:00Z"),
     ] {
-        builder.know(network, end.parse().unwrap(), at(first));
+        builder.know(network, Endpoint { end: end.parse().unwrap(), mac: None }, at(first));
     }
     let lines = lines(&builder.finish(Sort::Total, None));
     let lines: Vec<_> = lines.iter().map(|line| line.replace("2026-03-0", "").replace("T00:00:00+00:00", "")).collect();
@@ -215,7 +215,7 @@ fn no_rows_no_periods() {
         until: Some(at("2026-01-01T00:00:00Z")),
         ..query(By::Address, "UTC", Every::Hour)
     });
-    builder.know("", "10.0.0.1".parse().unwrap(), at("2020-01-01T00:00:00Z"));
+    builder.know("", Endpoint { end: "10.0.0.1".parse().unwrap(), mac: None }, at("2020-01-01T00:00:00Z"));
     assert_eq!(printed(&builder.finish(Sort::Total, None), Format::Table), "nothing was counted\n");
 }
 

@@ -85,7 +85,7 @@ fn buckets_that_are_a_week_old_become_longer_and_change_no_sum() {
     assert_eq!((all(&db), live_totals(&writer)), (before, totals));
     // What comes later to such an hour is on its own at first.
     let late = packet(0, 1, 5, at(TODAY + 600));
-    store(&mut writer, Origin::Import, &[late, late]);
+    store(&mut writer, Origin::Live, &[late, late]);
     assert_eq!(lengths(&db), [(300, 1), (3600, 48 + 24)]);
     live(&mut writer, 60, TODAY + 10 * DAY, None);
     assert_eq!(lengths(&db), [(3600, 48 + 24)]);

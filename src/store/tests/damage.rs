@@ -18,18 +18,20 @@ pub fn shown(path: &Path) -> Option<Shown> {
     Reader::open(path).ok()?.observed(|name, start, seen| observed.push((name.to_owned(), start, *seen))).ok()?;
     let (writer, live) = Writer::open_with_live_totals(path, None).ok()?;
     assert_eq!(live, writer.live_totals().unwrap());
-    Some((rows, live.into_iter().map(|live| (live.end, live.totals)).collect(), observed))
+    Some((rows, live.into_iter().map(|live| (live.endpoint.end, live.totals)).collect(), observed))
 }
 
 /// A database with something of everything.
 pub fn fill(db: &Path) {
     let mut writer = Writer::open(db).unwrap();
-    for n in 0..40 {
-        let rows: Vec<_> = (0..36).map(|pair| packet(pair / 6, pair % 6, 7 * n, at(300 * n as i64 + 7))).collect();
-        store(&mut writer, if n % 3 == 0 { Origin::Import } else { Origin::Live }, &rows);
+    let rows = |n: u64| (0..36).map(move |pair| packet(pair / 6, pair % 6, 7 * n, at(300 * n as i64 + 7)));
+    for n in (0..40).filter(|n| n % 3 > 0) {
+        store(&mut writer, Origin::Live, &rows(n).collect::<Vec<_>>());
     }
-    writer.network("m", "zt0").unwrap();
+    store(&mut writer, Origin::Import, &(0..40).step_by(3).flat_map(rows).collect::<Vec<_>>());
+    let network = writer.network("m", "zt0").unwrap();
     writer.begin().unwrap();
+    writer.tell(network, &members::roster().of(Some(members::NETWORK))).unwrap();
     let import = Import {
         sha256: [1; 32],
         name: "a".to_owned(),
@@ -86,10 +88,10 @@ fn what_is_added_to_a_damaged_database_makes_nothing_good() {
     conn.execute("UPDATE usage SET bytes = bytes + 1 WHERE bucket = 5 AND pair = 3", []).unwrap();
     drop(conn);
     let mut writer = Writer::open(&db).unwrap();
-    store(&mut writer, Origin::Live, &[packet(0, 2, 9, at(300 * 4 + 9))]);
+    store(&mut writer, Origin::Live, &[packet(0, 2, 9, at(300 * 7 + 9))]);
     drop(writer);
     let error = line(Reader::open(&db).unwrap().check());
-    assert!(error.contains("the usage from 1970-01-01T00:20:00Z on is not what was written"), "{error}");
+    assert!(error.contains("the usage from 1970-01-01T00:35:00Z on is not what was written"), "{error}");
     assert!(error.contains("ztmon db repair --db") && error.contains("or give another --db"), "{error}");
 }
 
@@ -205,18 +207,18 @@ fn repair_saves_what_is_sound_and_keeps_the_old_file() {
     let repaired = repair(&db, &sound).unwrap();
     assert_eq!(fs::read(&db).unwrap(), damaged);
     let lost: Vec<_> = repaired.lost.iter().map(String::as_str).collect();
-    let of_time = "the usage from 1970-01-01T00:20:00Z to 1970-01-01T00:25:00Z (36 rows)";
+    let of_time = "the usage from 1970-01-01T00:35:00Z to 1970-01-01T00:40:00Z (36 rows)";
     let of = |table: &str, kept| format!("rows of {table}: {kept} are kept, others may be lost, or of an earlier time");
     assert_eq!(lost, [&of("endpoint", 5), &of("total", 9), of_time]);
     Reader::open(&sound).unwrap().check().unwrap();
     let after = read(&sound, None, None..None);
     let bytes = |rows: &[Kept]| rows.iter().map(|(.., row)| row.counts.bytes).sum::<u64>();
-    let lost: Vec<_> = before.iter().filter(|(_, bucket, _)| bucket.start == 1200).cloned().collect();
+    let lost: Vec<_> = before.iter().filter(|(_, bucket, _)| bucket.start == 2100).cloned().collect();
     assert_eq!(bytes(&after), bytes(&before) - bytes(&lost));
     // The lost address is other now; all else is as it was.
     let moved = |rows: &[Kept], src, dst| {
         rows.iter()
-            .filter(|(_, bucket, row)| (row.src.end, row.dst.end) == (src, dst) && bucket.start != 1200)
+            .filter(|(_, bucket, row)| (row.src.end, row.dst.end) == (src, dst) && bucket.start != 2100)
             .map(|(.., row)| row.counts.bytes)
             .sum::<u64>()
     };

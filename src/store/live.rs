@@ -1,0 +1,69 @@
+//! Which time has been captured live: an import of the same would count it again.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use anyhow::Result;
+
+use super::level::Interval;
+use super::table::{BUCKET, Damage, NETWORK};
+use super::{NetworkId, Writer};
+use crate::time::Bucket;
+use crate::traffic::Origin;
+
+/// The times that networks were captured live.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Live {
+    /// By the networks' names, in seconds, ascending, without those that touch.
+    spans: BTreeMap<String, Vec<Range<i64>>>,
+}
+
+impl Live {
+    /// The network and time that an interval overlaps, if it overlaps any.
+    pub fn at(&self, span: Bucket) -> Option<(&str, Range<i64>)> {
+        self.spans.iter().find_map(|(name, spans)| {
+            let next = spans.partition_point(|live| live.end <= span.start);
+            let live = spans.get(next).filter(|live| live.start < span.end())?;
+            Some((name.as_str(), live.clone()))
+        })
+    }
+}
+
+impl Writer {
+    /// The times for which there is usage of a network, or of any, that was captured live.
+    ///
+    /// # Errors
+    /// If the database cannot be read or is damaged.
+    pub fn captured_live(&self, network: Option<NetworkId>) -> Result<Live> {
+        let read = || -> Result<Live> {
+            let mut names = BTreeMap::new();
+            NETWORK.scan(&self.conn, |row| {
+                names.insert(row.get::<_, i64>(0)?, row.get::<_, String>(1)?);
+                Ok(())
+            })?;
+            let mut found: BTreeMap<i64, Vec<Bucket>> = BTreeMap::new();
+            BUCKET.scan(&self.conn, |row| {
+                let bucket = Interval::read(row)?;
+                if bucket.came() == Origin::Live && network.is_none_or(|network| network.0 == bucket.network) {
+                    found.entry(bucket.network).or_default().push(bucket.span);
+                }
+                Ok(())
+            })?;
+            let mut live = Live::default();
+            for (network, mut buckets) in found {
+                buckets.sort_unstable();
+                let mut spans: Vec<Range<i64>> = Vec::new();
+                for bucket in buckets {
+                    match spans.last_mut().filter(|last| bucket.start <= last.end) {
+                        Some(last) => last.end = last.end.max(bucket.end()),
+                        None => spans.push(bucket.start..bucket.end()),
+                    }
+                }
+                let name = names.remove(&network).ok_or_else(|| Damage(format!("network {network} has no row")))?;
+                live.spans.insert(name, spans);
+            }
+            Ok(live)
+        };
+        read().map_err(|error| self.reading(error))
+    }
+}

@@ -1,0 +1,326 @@
+//! Of several databases one: nothing twice, nothing lost, and the same as in a plain list.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::sums::{any_row, totals, usage};
+use super::*;
+
+/// Makes a database with live usage of the network "n", and an import for each set of files.
+fn make(db: &Path, live: &[DeltaRow], sets: &[(&[u8], &[DeltaRow])]) {
+    let mut writer = Writer::open(db).unwrap();
+    store(&mut writer, Origin::Live, live);
+    for (files, rows) in sets {
+        take_in(&mut writer, files, rows);
+    }
+}
+
+/// Imports files that are told apart by a number, with these rows in all.
+fn take_in(writer: &mut Writer, files: &[u8], rows: &[DeltaRow]) {
+    let mut source = Source::new(writer.network("n", "").unwrap(), Origin::Import);
+    writer.begin().unwrap();
+    writer.add(&mut source, &directory(), rows).unwrap();
+    for file in files {
+        let name = format!("{file}.pcap");
+        let import =
+            Import { sha256: [*file; 32], name, size: 9, imported_at: at(1_700_000_000), frames: 3, seen: None };
+        writer.record_import(&import).unwrap();
+    }
+    writer.commit().unwrap();
+}
+
+/// Merges databases and checks what came out.
+fn merged(dir: &Path, databases: &[&Path]) -> (PathBuf, Merged) {
+    let into = dir.join("merged.db");
+    let databases: Vec<_> = databases.iter().map(|path| path.to_path_buf()).collect();
+    let merged = merge(&databases, &into).unwrap();
+    Reader::open(&into).unwrap().check().unwrap();
+    (into, merged)
+}
+
+/// Bytes by the start of their bucket.
+fn bytes(db: &Path, origin: Origin) -> Vec<(i64, u32, u64)> {
+    let mut sums = BTreeMap::new();
+    for (_, span, row) in read(db, Some(origin), None..None) {
+        *sums.entry((span.start, span.seconds)).or_insert(0) += row.counts.bytes;
+    }
+    sums.into_iter().map(|((start, seconds), bytes)| (start, seconds, bytes)).collect()
+}
+
+fn two() -> (TempDir, PathBuf, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (dir.path().join("a.db"), dir.path().join("b.db"));
+    (dir, a, b)
+}
+
+/// So many packets of a byte.
+fn packets(src: u32, dst: u32, count: u64, time: i64) -> DeltaRow {
+    DeltaRow { counts: Counts { bytes: count, packets: count, copies: 0 }, ..packet(src, dst, 1, at(time)) }
+}
+
+fn hour(row: DeltaRow) -> DeltaRow {
+    DeltaRow { bucket: row.bucket.widened(3600), ..row }
+}
+
+#[test]
+fn each_bucket_comes_from_who_saw_more_of_it() {
+    let (dir, a, b) = two();
+    make(&a, &[packets(0, 1, 5, 0), packets(0, 1, 3, 300), packets(0, 1, 2, 900)], &[]);
+    make(&b, &[packets(3, 1, 4, 0), packets(3, 1, 1, 10), packets(3, 1, 7, 300), packets(3, 1, 2, 600)], &[]);
+    let (into, merged) = merged(dir.path(), &[&a, &b]);
+    // The first bucket is as full in both: the first database's.
+    assert_eq!(bytes(&into, Origin::Live), [(0, 300, 5), (300, 300, 7), (600, 300, 2), (900, 300, 2)]);
+    let parts: Vec<_> = merged.parts.iter().map(|part| (part.live, part.seen_better)).collect();
+    assert_eq!((parts, merged.left_out.len()), (vec![(2, 1), (2, 1)], 0));
+    let (sent, received) = (live_totals(&Writer::open(&into).unwrap())[0].1, 16);
+    assert_eq!((sent.sent_bytes, sent.seen), (7, Seen { first: at(0), last: at(900) }));
+    assert_eq!(ask(&into, "SELECT sum(received_bytes) FROM total"), received);
+    // Merged with one of its parts it stays as it is.
+    let again = dir.path().join("again.db");
+    merge(&[into.clone(), b], &again).unwrap();
+    assert_eq!(read_all(&again), read_all(&into));
+}
+
+#[test]
+fn buckets_of_different_length_are_compared_over_the_longer() {
+    let (dir, a, b) = two();
+    make(&a, &[packets(0, 1, 5, 0), packets(0, 1, 5, 3300), packets(0, 1, 5, 7200)], &[]);
+    make(&b, &[hour(packets(0, 1, 9, 600)), hour(packets(0, 1, 6, 7800)), hour(packets(0, 1, 1, 90_000))], &[]);
+    let (into, _) = merged(dir.path(), &[&a, &b]);
+    assert_eq!(bytes(&into, Origin::Live), [(0, 300, 5), (3300, 300, 5), (7200, 3600, 6), (90_000, 3600, 1)]);
+}
+
+#[test]
+fn an_import_counts_once_whichever_have_it() {
+    let (dir, a, b) = two();
+    let (x, y, z) = (packets(0, 1, 1, 0), packets(0, 1, 20, 1), packets(1, 0, 300, 2));
+    make(&a, &[], &[(&[1], &[x]), (&[2], &[y])]);
+    make(&b, &[packets(0, 1, 4000, 5)], &[(&[3], &[z]), (&[1], &[x])]);
+    let (into, merged) = merged(dir.path(), &[&a, &b]);
+    assert_eq!(bytes(&into, Origin::Import), [(0, 300, 321)]);
+    assert_eq!(bytes(&into, Origin::Live), [(0, 300, 4000)]);
+    let parts: Vec<_> = merged.parts.iter().map(|part| (part.imports, part.imported_twice)).collect();
+    assert_eq!((parts, merged.left_out.len()), (vec![(2, 0), (1, 1)], 0));
+    let writer = Writer::open(&into).unwrap();
+    assert!((1..4).all(|file| writer.imported(&[file; 32]).unwrap().is_some()));
+}
+
+#[test]
+fn files_imported_together_count_together() {
+    let (dir, a, b) = two();
+    let (x, y, z) = (packets(0, 1, 1, 0), packets(0, 1, 20, 1), packets(1, 0, 300, 2));
+    make(&a, &[], &[(&[1], &[x]), (&[4], &[packets(0, 1, 5000, 3)])]);
+    make(&b, &[], &[(&[1, 2], &[x, y])]);
+    let (into, merged) = merged(dir.path(), &[&a, &b]);
+    assert_eq!((bytes(&into, Origin::Import), merged.left_out.len()), (vec![(0, 300, 5021)], 0));
+    // Here none holds the other.
+    let (c, beside) = (dir.path().join("c.db"), dir.path().join("beside.db"));
+    make(&c, &[], &[(&[2, 3], &[y, z])]);
+    let merged = merge(&[b, c], &beside).unwrap();
+    assert_eq!(bytes(&beside, Origin::Import), [(0, 300, 320)]);
+    assert_eq!(merged.left_out.len(), 1);
+    assert!(merged.left_out[0].contains("b.db: 1.pcap: imported together with 2.pcap"), "{:?}", merged.left_out);
+    // What was left out can be imported.
+    assert_eq!(Writer::open(&beside).unwrap().imported(&[1; 32]).unwrap(), None);
+}
+
+#[test]
+fn networks_with_one_device_stay_apart() {
+    let (dir, a, b) = two();
+    for (db, name) in [(&a, "8056c2e21c000001"), (&b, "8056c2e21c000002")] {
+        let mut writer = Writer::open(db).unwrap();
+        let mut source = Source::new(writer.network(name, "eth1").unwrap(), Origin::Live);
+        writer.begin().unwrap();
+        writer.add(&mut source, &directory(), &[packets(0, 1, 3, 0)]).unwrap();
+        writer.commit().unwrap();
+    }
+    let (into, _) = merged(dir.path(), &[&a, &b]);
+    assert_eq!(bytes(&into, Origin::Live), [(0, 300, 6)]);
+    assert_eq!(ask(&into, "SELECT count(*) FROM network WHERE (device = 'eth1') = (name LIKE '%1')"), 2);
+}
+
+/// Of what is too old only totals are left.
+#[test]
+fn totals_keep_what_is_no_longer_in_the_usage() {
+    let without_usage = |db: &Path, sql: &str| {
+        let conn = Connection::open(db.canonicalize().unwrap()).unwrap();
+        conn.execute_batch("PRAGMA foreign_keys = OFF").unwrap();
+        conn.execute_batch(sql).unwrap();
+        migrate::seal(&conn).unwrap();
+    };
+    let old = "DELETE FROM usage WHERE bucket = 1; DELETE FROM bucket WHERE id = 1;
+               DELETE FROM day_usage WHERE day = 1; DELETE FROM day WHERE id = 1;
+               UPDATE history SET live_from = 86400";
+    let (later, first) = (86_400, [packets(0, 1, 100, 0), packets(0, 1, 5, 86_400)]);
+    let sent = |db: &Path| live_totals(&Writer::open(db).unwrap())[0].1.sent_bytes;
+    for (of_b, want) in [
+        // Another time: both have a past.
+        (packets(0, 1, 7, 10 * later), 112),
+        // The other has some of the same time, and may have seen the same.
+        (packets(0, 1, 70, 600), 105),
+        (packets(0, 1, 170, 600), 175),
+    ] {
+        let (dir, a, b) = two();
+        make(&a, &first, &[]);
+        without_usage(&a, old);
+        make(&b, &[of_b], &[]);
+        let (into, _) = merged(dir.path(), &[&a, &b]);
+        assert_eq!((sent(&a), sent(&into)), (105, want));
+        assert_eq!(ask(&into, "SELECT live_from FROM history"), 86_400);
+    }
+    // Two that know only totals of the same time: the larger counts.
+    let (dir, a, b) = two();
+    for (db, more) in [(&a, 1), (&b, 30)] {
+        make(db, &[packets(0, 1, 100 + more, 0), packets(0, 1, 5, later)], &[]);
+        without_usage(db, old);
+    }
+    let (into, _) = merged(dir.path(), &[&a, &b]);
+    assert_eq!(sent(&into), 135);
+}
+
+#[test]
+fn ages_stay_as_they_were() {
+    let (dir, a, b) = two();
+    for (db, clock) in [(&a, 1000), (&b, 5000)] {
+        make(db, &[packets(0, 1, 1, clock * 300)], &[]);
+        let conn = Connection::open(db.canonicalize().unwrap()).unwrap();
+        conn.execute_batch(&format!("UPDATE history SET clock = {clock}; UPDATE bucket SET written = {clock} - 7"))
+            .unwrap();
+        migrate::seal(&conn).unwrap();
+    }
+    let (into, _) = merged(dir.path(), &[&a, &b]);
+    assert_eq!(ask(&into, "SELECT clock FROM history"), 5000);
+    for table in ["bucket", "day"] {
+        assert_eq!(ask(&into, &format!("SELECT count(*) FROM {table} WHERE written = 4993")), 2);
+    }
+}
+
+#[test]
+fn what_cannot_be_merged_leaves_nothing() {
+    let (dir, a, b) = two();
+    make(&a, &[packets(0, 1, 1, 0)], &[]);
+    make(&b, &[packets(0, 1, 1, 0)], &[]);
+    let before = fs::read(&a).unwrap();
+    let linked = dir.path().join("linked.db");
+    std::os::unix::fs::symlink(&a, &linked).unwrap();
+    let into = dir.path().join("into.db");
+    let refused =
+        |paths: &[&PathBuf]| line(merge(&paths.iter().map(|path| path.to_path_buf()).collect::<Vec<_>>(), &into));
+    assert!(refused(&[&a, &linked]).contains("is given twice"));
+    assert!(refused(&[&a, &dir.path().join("none.db")]).contains("there is no"));
+    let conn = Connection::open(b.canonicalize().unwrap()).unwrap();
+    conn.execute("UPDATE usage SET bytes = bytes + 1", []).unwrap();
+    drop(conn);
+    let damaged = refused(&[&a, &b]);
+    assert!(damaged.contains("b.db is damaged: the usage from 1970-01-01T00:00:00Z"), "{damaged}");
+    assert!(line(merge(&[a.clone(), b], &a)).contains("is there already"));
+    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(left.iter().filter(|path| path.extension().is_none_or(|of| of == "db")).count(), 3, "{left:?}");
+    assert_eq!(fs::read(&a).unwrap(), before);
+}
+
+/// One of the databases: live usage of two networks, some of it by the hour, and which files it has imported.
+#[derive(Clone, Debug)]
+struct Made {
+    live: Vec<(bool, DeltaRow)>,
+    files: Vec<usize>,
+}
+
+fn any_made() -> impl Strategy<Value = Made> {
+    let row = (prop::bool::ANY, any_row(), prop::bool::weighted(0.2))
+        .prop_map(|(network, row, long)| (network, if long { hour(row) } else { row }));
+    let files = prop::sample::subsequence(vec![0, 1, 2, 3], 0..4);
+    (prop::collection::vec(row, 0..30), files).prop_map(|(live, files)| Made { live, files })
+}
+
+/// What is to come out, told without the store.
+fn expected(made: &[Made], files: &[Vec<DeltaRow>]) -> Vec<(Bucket, Origin, String, Row)> {
+    let directory = directory();
+    let mut kept = Vec::new();
+    for network in [false, true] {
+        let of = |database: &Made| -> Vec<DeltaRow> {
+            database.live.iter().filter(|(of, _)| *of == network).map(|(_, row)| *row).collect()
+        };
+        let by_database: Vec<_> = made.iter().map(of).collect();
+        let rows = || by_database.iter().flatten();
+        let in_hours: Vec<_> = rows().map(|row| row.bucket).filter(|span| span.seconds == 3600).collect();
+        let widest = |span: Bucket| if in_hours.contains(&span.widened(3600)) { span.widened(3600) } else { span };
+        let mut contests: Vec<_> = rows().map(|row| widest(row.bucket)).collect();
+        contests.sort_unstable();
+        contests.dedup();
+        for contest in contests {
+            let within = |rows: &[DeltaRow]| -> Vec<DeltaRow> {
+                rows.iter().filter(|row| widest(row.bucket) == contest).copied().collect()
+            };
+            let packets = |rows: &[DeltaRow]| -> i64 {
+                let counted = rows.iter().filter(|row| directory.pair(row.pair).0.end != End::Beyond);
+                counted.map(|row| row.counts.packets as i64).sum()
+            };
+            let candidates = by_database.iter().map(|rows| within(rows)).filter(|rows| !rows.is_empty());
+            // Of equals the first.
+            let best = candidates.reduce(|best, next| if packets(&next) > packets(&best) { next } else { best });
+            let name = if network { "m" } else { "n" };
+            let best = best.into_iter().flatten();
+            kept.extend(best.map(|row| (row.bucket, Origin::Live, name.to_owned(), directory.row(&row))));
+        }
+    }
+    for (file, rows) in files.iter().enumerate() {
+        if made.iter().any(|database| database.files.contains(&file)) {
+            kept.extend(rows.iter().map(|row| (row.bucket, Origin::Import, "n".to_owned(), directory.row(row))));
+        }
+    }
+    kept
+}
+
+/// A cut that no hour has in it.
+fn in_every_day(second: i64) -> Option<i64> {
+    Some((second - 3600).div_euclid(86_400) * 86_400 + 90_000)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn any_databases_merge_as_in_a_list(
+        made in prop::collection::vec(any_made(), 2..4),
+        files in prop::collection::vec(prop::collection::vec(any_row(), 0..8), 4..=4),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut paths = Vec::new();
+        for (at, database) in made.iter().enumerate() {
+            let db = dir.path().join(format!("{at}.db"));
+            let mut writer = Writer::open(&db).unwrap();
+            for (network, name) in [(false, "n"), (true, "m")] {
+                let mut source = Source::new(writer.network(name, "").unwrap(), Origin::Live);
+                let rows: Vec<_> = database.live.iter().filter(|(of, _)| *of == network).map(|(_, row)| *row).collect();
+                writer.begin().unwrap();
+                writer.add(&mut source, &directory(), &rows).unwrap();
+                writer.commit().unwrap();
+            }
+            for file in &database.files {
+                take_in(&mut writer, &[*file as u8], &files[*file]);
+            }
+            paths.push(db);
+        }
+        let into = dir.path().join("merged.db");
+        prop_assert_eq!(merge(&paths, &into).unwrap().left_out, Vec::<String>::new());
+        Reader::open(&into).unwrap().check().unwrap();
+        let want = expected(&made, &files);
+        for network in ["n", "m"] {
+            let mut found = Vec::new();
+            for origin in [Origin::Live, Origin::Import] {
+                let rows = read_cut(&into, Some(origin), None..None, in_every_day).unwrap().into_iter().filter(|(of, ..)| of == network);
+                found.extend(rows.map(|(_, span, row)| (span, origin, row)));
+            }
+            let want = want.iter().filter(|(.., of, _)| of == network).map(|(span, origin, _, row)| (*span, *origin, *row));
+            prop_assert_eq!(usage(found), usage(want));
+        }
+        let live: Vec<_> = want.iter().filter(|(_, origin, ..)| *origin == Origin::Live).map(|(.., row)| row).collect();
+        let mut sums = BTreeMap::<End, Totals>::new();
+        for (end, more) in live_totals(&Writer::open(&into).unwrap()) {
+            sums.entry(end).and_modify(|sum| sum.add(&more)).or_insert(more);
+        }
+        prop_assert_eq!(sums.into_iter().collect::<Vec<_>>(), totals(live));
+    }
+}
