@@ -26,9 +26,9 @@
 //!
 //! # Reading order
 //!
-//! The nouns first, which know only each other: [`time`], [`frame`], [`packet`], [`traffic`], [`zone`], [`period`],
+//! The nouns first, which know only each other: [`time`], [`frame`], [`packet`], [`traffic`], [`coverage`], [`zone`], [`period`],
 //! [`when`]. Then the core: [`parse`],
-//! [`meter`], [`report`], [`zerotier`]. Then the edges, which know those and never each other: [`capture`], [`store`],
+//! [`meter`], [`report`], [`zerotier`], [`quota`]. Then the edges, which know those and never each other: [`capture`], [`store`],
 //! [`web`]. [`metrics`] has every Prometheus name. [`commands`] alone know everything; [`cli`] says what they can do.
 //! [`allocator`] is set up before any of it.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -37,12 +37,14 @@ pub mod allocator;
 pub mod capture;
 pub mod cli;
 pub mod commands;
+pub mod coverage;
 pub mod frame;
 pub mod meter;
 pub mod metrics;
 pub mod packet;
 pub mod parse;
 pub mod period;
+pub mod quota;
 pub mod report;
 pub mod store;
 pub mod time;

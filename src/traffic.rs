@@ -58,7 +58,7 @@ impl FromStr for End {
 }
 
 /// An end and the MAC it was seen behind: the MAC names the ZeroTier member that carried the packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
     /// Who.
     pub end: End,

@@ -174,11 +174,14 @@ fn a_directory_that_only_privileges_can_write_is_refused() {
 
 #[cfg(feature = "live")]
 mod live {
+    use std::net::TcpListener;
+
     use rusqlite::Connection;
     use rustix::fs::{XattrFlags, setxattr};
     use support::eventually;
     use support::net::Namespace;
     use support::pcap::{Capture, Packet, SECOND};
+    use support::server::{Reply, Server};
 
     use super::*;
 
@@ -333,6 +336,53 @@ os.execvp(sys.argv[1], sys.argv[1:])
         assert_eq!(network(&db), NETWORK);
         assert_confined(&serve, SOMEBODY, NET_RAW);
         serve.stop();
+    }
+
+    /// What the service says of its networks, as it answers at `/network`.
+    const NETWORKS: &str = r#"[{"allowDefault": false, "assignedAddresses": ["10.147.20.20/24"], "id": "a09acf0233e4b070",
+        "mac": "72:a1:c6:00:46:9a", "mtu": 2800, "name": "other", "portDeviceName": "ztother", "status": "OK"},
+        {"allowDefault": false, "assignedAddresses": [], "id": "8056c2e21c000001", "mac": "02:89:e9:30:0c:27", "mtu": 2800,
+        "name": "ours", "portDeviceName": "ztours", "routes": [], "status": "OK", "type": "PRIVATE"}]"#;
+
+    #[test]
+    fn the_service_says_whose_a_device_is_that_has_another_name() {
+        let Some(net) = Namespace::new() else { return };
+        let server = Server::on(net.run(|| TcpListener::bind("127.0.0.1:9993").unwrap()));
+        let prepare = "echo t0ken > /var/lib/zerotier-one/authtoken.secret";
+        for (reply, expected) in [
+            (Reply::Json(NETWORKS.to_owned()), NETWORK),
+            (Reply::Half(NETWORKS.to_owned()), "ztours"),
+            (Reply::Status(401), "ztours"),
+            (Reply::Nothing, "ztours"),
+        ] {
+            server.reply("/network", reply);
+            let (_outer, home) = directory_of(SOMEBODY, 0o700);
+            let db = home.join("ztmon.db");
+            net.add_device("ztours", "wire", Some(MAC));
+            let serve = beside_zerotier(&net, &db, prepare, &[]);
+            serve.wait_for_log("capturing on ztours", 1);
+            assert_eq!(network(&db), expected);
+            ten_more(&net, &serve, 1);
+            assert!(server.asked().last().unwrap().head.contains("\r\nX-ZT1-Auth: t0ken\r\n"));
+            assert!(!serve.stop().stderr.contains("t0ken"));
+            net.ip(&["link", "del", "ztours"]);
+        }
+        server.let_go();
+    }
+
+    #[test]
+    fn the_network_may_be_said() {
+        let Some(net) = Namespace::new() else { return };
+        let dir = tempdir().unwrap();
+        let db = dir.path().join("ztmon.db");
+        net.add_device("ztours", "wire", None);
+        let serve = Setup::within(&net, &db).args(["--network-id", NETWORK]).start();
+        serve.wait_for_log("capturing on ztours", 1);
+        assert_eq!(network(&db), NETWORK);
+        serve.stop();
+        let several = Setup::within(&net, &db).args(["--network-id", NETWORK, "--zerotier-device", "all"]);
+        let ended = run(&mut several.command());
+        assert!(ended.refusal().contains("--network-id is the network of one device"), "{ended:?}");
     }
 
     #[test]

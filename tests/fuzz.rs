@@ -31,3 +31,8 @@ fn capture_files() {
 fn requests() {
     assert!(each("fuzz/corpus/http", targets::http::run) > 0);
 }
+
+#[test]
+fn names_files() {
+    assert!(each("fuzz/corpus/names", targets::names::run) > 0);
+}

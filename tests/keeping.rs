@@ -146,3 +146,50 @@ fn serve_deletes_what_is_too_old_and_no_total() {
     assert!(json.stdout.contains(r#""live_from":"2020-08-31T00:00:00Z""#), "{json:?}");
     assert_eq!(Reader::open(&db).unwrap().live_from().unwrap(), Some(Timestamp::new(LONG_AGO + 5 * 86_400, 0)));
 }
+
+/// A year of 200 clients of which 1,000 pairs are active in every hour takes less than 400 MB: here a few days of it.
+#[test]
+fn history_takes_the_room_that_the_documents_say() {
+    let days: i64 = std::env::var("ZTMON_HISTORY_DAYS").map_or(3, |days| days.parse().unwrap());
+    let dir = tempdir().unwrap();
+    let db = dir.path().join("z.db");
+    let mut writer = Writer::open(&db).unwrap();
+    let mut source = Source::new(writer.network("8056c2e21c000001", "").unwrap(), Origin::Live);
+    let client = |n: u32| Endpoint {
+        end: format!("10.147.20.{n}").parse().unwrap(),
+        mac: Some(format!("e2:53:1a:4b:b7:{n:02x}").parse().unwrap()),
+    };
+    let pairs = (0..1000).map(|pair| (pair % 200, (pair % 200 + 1 + pair / 200) % 200)).collect();
+    let delta = Delta { endpoints: (0..200).map(client).collect(), pairs, rows: Vec::new() };
+    let mut directory = Directory::default();
+    directory.extend(&delta);
+    let mut live = |now: i64, rows: &[DeltaRow]| {
+        let time = Timestamp::new(now, 0);
+        writer.tick(time, Duration::from_secs((now - LONG_AGO) as u64));
+        while writer.upkeep(time, None).unwrap() {}
+        writer.begin().unwrap();
+        writer.add(&mut source, &directory, rows).unwrap();
+        writer.commit().unwrap();
+    };
+    for hour in 0..24 * days {
+        let start = LONG_AGO + 3600 * hour;
+        let row = |pair: u32| {
+            let any = (u64::from(pair) << 32 | hour as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
+            let bucket = Timestamp::new(start + 300 * (any % 12) as i64, 0).bucket();
+            let first = Timestamp::new(bucket.start, any % 150_000_000_000);
+            let last = Timestamp::new(bucket.start, 150_000_000_000 + any % 149_000_000_000);
+            let counts = Counts { bytes: any % 100_000_000, packets: any % 100_000, copies: any % 99_999 };
+            DeltaRow { pair, bucket, counts, seen: Seen { first, last } }
+        };
+        live(start, &(0..1000).map(row).collect::<Vec<_>>());
+    }
+    for day in days..days + 9 {
+        live(LONG_AGO + 86_400 * day, &[]);
+    }
+    assert_eq!(ask(&db, "SELECT count(*) FROM usage"), 24_000 * days);
+    drop(writer);
+    let size = db.metadata().unwrap().len();
+    println!("{days} days: {size} bytes");
+
+    assert!(size < 200_000 + 400_000_000 / 365 * days as u64, "{size}");
+}

@@ -6,7 +6,7 @@ use prometheus::proto::{Counter, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Registry, TextEncoder};
 use ztmon::metrics::{Board, Clients, Listing, Network};
 use ztmon::time::Timestamp;
-use ztmon::traffic::{End, Seen, Totals};
+use ztmon::traffic::{End, Endpoint, Seen, Totals};
 
 use super::client;
 
@@ -49,7 +49,7 @@ fn board(totals: &[(End, Totals)]) -> Board {
     let mut listing = Listing::new(totals.len(), 1);
     let mut clients = Clients::default();
     for (end, totals) in totals {
-        clients.load(&mut listing, *end, totals, 0);
+        clients.load(&mut listing, Endpoint { end: *end, mac: None }, totals, 0);
     }
     clients.loaded = true;
     let networks = vec![Network { name: String::new(), clients }];
@@ -58,7 +58,8 @@ fn board(totals: &[(End, Totals)]) -> Board {
 
 /// The clients' lines, in order.
 fn counters(page: &str) -> Vec<&str> {
-    let mut lines: Vec<&str> = page.lines().filter(|line| line.starts_with("zerotier_host")).collect();
+    let mut lines: Vec<&str> =
+        page.lines().filter(|line| line.starts_with("zerotier_host") && line.contains("_total{")).collect();
     lines.sort_unstable();
     lines
 }

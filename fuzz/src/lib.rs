@@ -5,3 +5,4 @@
 pub mod capture;
 pub mod frames;
 pub mod http;
+pub mod names;

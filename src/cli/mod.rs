@@ -1,7 +1,9 @@
 //! Flags and help: strings become values here. Nothing acts.
 
 mod db;
+mod members;
 mod output;
+mod quotas;
 mod series;
 mod values;
 
@@ -14,11 +16,14 @@ use crate::meter::{Cidr, Limits, Scope, Settings, Tee};
 use crate::packet::Mac;
 use crate::time::Span;
 use crate::traffic::Origin;
+use crate::web::client::Url;
 use crate::zerotier::{NodeId, rules};
 use values::{bucket, buffer, idle, limit, origin, overlap, retain, rules_format, sides, speed, tee, window};
 
 pub use db::{Db, Forget, InfoFormat};
+pub use members::Who;
 pub use output::{Ends, Output, Periods};
+pub use quotas::{QuotaCheck, QuotaFile, QuotaVerb};
 pub use series::{Form, Series};
 
 /// Counts what every client of a ZeroTier network sends and receives, from one observer's tee'd packets.
@@ -34,7 +39,8 @@ const EXAMPLES: &str = "Examples:
   ztmon rules --observer 89e92ceee5         the flow rule that sends copies to this node
   ztmon serve                               capture, count, and serve http://localhost:9123/metrics
   ztmon replay capture.pcap                 what capture files hold
-  ztmon report --top 10                     what the database holds";
+  ztmon report --top 10                     what the database holds
+  ztmon quota check --quotas quotas.toml    whether somebody has moved too much";
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -45,6 +51,9 @@ pub enum Command {
     Replay(Box<Replay>),
     /// Print totals from the database
     Report(Report),
+    /// Say how quotas stand
+    #[command(subcommand, arg_required_else_help = false)]
+    Quota(QuotaVerb),
     /// Print the flow rule that sends copies to the observer
     Rules(Rules),
     /// Look after the database: info, check, repair, merge, forget
@@ -107,6 +116,8 @@ impl Counting {
   ztmon serve                                            the first ZeroTier device
   ztmon serve --zerotier-device ztvaq2ysom --tee one     one device, a one-sided rule
   ztmon serve --source capture.pcap --speed max          a capture instead of a device; needs no privileges
+  ztmon serve --controller https://api.zerotier.com --controller-token-file token
+                                                         members' names from ZeroTier Central
 
 Exit status: 0 stopped by SIGTERM or SIGINT, everything is committed; 1 something is not; 2 cannot start.")]
 pub struct Serve {
@@ -140,6 +151,21 @@ pub struct Serve {
     /// Addresses without traffic for so long leave /metrics until they have some: 30d, 12h, 90m, 30s
     #[arg(long, value_name = "TIME", default_value = "30d", value_parser = idle)]
     pub metrics_idle: Span,
+    /// Who members are.
+    #[command(flatten)]
+    pub who: Who,
+    /// Ask a self-hosted controller, or ZeroTier Central, each minute who members are
+    #[arg(long, value_name = "URL", requires = "controller_token_file", help_heading = "Members")]
+    pub controller: Option<Url>,
+    /// File with the token that the controller wants to hear
+    #[arg(long, value_name = "FILE", requires = "controller", help_heading = "Members")]
+    pub controller_token_file: Option<PathBuf>,
+    /// Quotas, a TOML file, whose use shows on /metrics; read again when it changes (ztmon quota check --help)
+    #[arg(long, value_name = "FILE", help_heading = "Quotas")]
+    pub quotas: Option<PathBuf>,
+    /// Time zone in which periods of quotas begin (IANA name) [default: the file's tz, else the system's]
+    #[arg(long, value_name = "ZONE", requires = "quotas", help_heading = "Quotas")]
+    pub tz: Option<String>,
     /// What counts.
     #[command(flatten)]
     pub counting: Counting,
@@ -186,6 +212,7 @@ pub struct Replay {
   ztmon report --every day --since this-month            day by day, quiet clients included
   ztmon report --every month --month-start 14 --tz Asia/Shanghai
   ztmon report --by pair --format csv > pairs.csv
+  ztmon report --quotas quotas.toml                       how each quota stands (ztmon quota check --help)
 
 Exit status: 0 all well; 2 nothing could be done.")]
 pub struct Report {
@@ -195,10 +222,17 @@ pub struct Report {
     /// Captured live, imported by replay, or both
     #[arg(long, value_name = "ORIGIN", default_value = "all", value_parser = origin())]
     pub origin: Origins,
+    /// How the quotas of this TOML file stand now, and where they lead, in place of totals
+    #[arg(long, value_name = "FILE", conflicts_with_all = NOT_OF_QUOTAS)]
+    pub quotas: Option<PathBuf>,
     /// What is printed.
     #[command(flatten)]
     pub output: Output,
 }
+
+/// A quota says itself who is meant and when.
+const NOT_OF_QUOTAS: [&str; 10] =
+    ["since", "until", "every", "month_start", "by", "addr", "member", "sort", "top", "step"];
 
 /// `ztmon rules`.
 #[derive(Debug, Args)]

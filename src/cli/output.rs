@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, CommandFactory};
 
-use super::Cli;
 use super::series::{Form, Series};
 use super::values::{by, ends, every, format, sort};
+use super::{Cli, Who};
 use crate::meter::Cidr;
 use crate::period::Every;
 use crate::report::{By, Sort};
@@ -24,7 +24,7 @@ pub struct Output {
     /// Only before this time
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
-    /// Lines for every hour, day, week or month, or for all of it
+    /// Lines for every hour, day, week or month, with how complete each is, or for all of it
     #[arg(long, value_name = "PERIOD", default_value = "total", value_parser = every())]
     pub every: Periods,
     /// The day on which months begin, or a shorter month's last [default: 1]
@@ -33,7 +33,7 @@ pub struct Output {
     /// Time zone in which dates are read and periods begin (IANA name) [default: the system's]
     #[arg(long, value_name = "ZONE")]
     pub tz: Option<String>,
-    /// A row per address, or per source and destination
+    /// A row per address, per source and destination, or per member of the ZeroTier network
     #[arg(long, value_name = "WHAT", default_value = "address", value_parser = by())]
     pub by: By,
     /// Only this address or range, or external, multicast or other; by pair as source or destination; repeatable
@@ -57,6 +57,12 @@ pub struct Output {
     /// What goes with `--format openmetrics`.
     #[command(flatten)]
     pub series: Series,
+    /// Only what this member carried: its node id, or its name; repeatable
+    #[arg(long, value_name = "NODE-OR-NAME", help_heading = "Members")]
+    pub member: Vec<String>,
+    /// Who members are.
+    #[command(flatten)]
+    pub who: Who,
 }
 
 impl Output {

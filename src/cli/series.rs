@@ -30,7 +30,7 @@ pub struct Series {
 }
 
 /// What series have no use for, and what nothing else has.
-const OF_REPORTS: [&str; 6] = ["every", "month_start", "by", "addr", "sort", "top"];
+const OF_REPORTS: [&str; 7] = ["every", "month_start", "by", "addr", "member", "sort", "top"];
 const OF_SERIES: [&str; 2] = ["step", "label"];
 
 /// That no flag was given that the format does not know.

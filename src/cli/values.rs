@@ -25,7 +25,7 @@ pub(super) fn tee() -> impl TypedValueParser<Value = Tee> {
 }
 
 pub(super) fn by() -> impl TypedValueParser<Value = By> {
-    one_of(&[("address", By::Address), ("pair", By::Pair)])
+    one_of(&[("address", By::Address), ("pair", By::Pair), ("member", By::Member)])
 }
 
 pub(super) fn every() -> impl TypedValueParser<Value = Periods> {
@@ -158,12 +158,14 @@ fn span(text: &str) -> Option<Span> {
 }
 
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
-    let units = [("kB", 1000), ("MB", 1_000_000), ("GB", 1_000_000_000), ("TB", 1_000_000_000_000), ("", 1)];
-    let found = units.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)));
+    let (decimal, binary) = (["kB", "MB", "GB", "TB"], ["KiB", "MiB", "GiB", "TiB"]);
+    let powers = |of: u64| (1..).map(move |power| of.pow(power));
+    let mut units = decimal.into_iter().zip(powers(1000)).chain(binary.into_iter().zip(powers(1024))).chain([("", 1)]);
+    let found = units.find_map(|(name, unit)| Some((text.strip_suffix(name)?, unit)));
     found
         .filter(|(number, _)| number.bytes().all(|c| c.is_ascii_digit()))
         .and_then(|(number, unit)| number.parse::<u64>().ok()?.checked_mul(unit))
-        .ok_or_else(|| "give a number of bytes, like 500, 10kB, 5MB or 1GB".to_owned())
+        .ok_or_else(|| "give a number of bytes, like 500, 10kB, 5MB or 1GiB".to_owned())
 }
 
 /// The size of a buffer, as libpcap takes it.
@@ -235,7 +237,8 @@ mod tests {
     #[test]
     fn sizes() {
         assert_eq!((bytes("500"), bytes("10kB"), bytes("2GB")), (Ok(500), Ok(10_000), Ok(2_000_000_000)));
-        assert!(["", "kB", "-1", "+1", "1.5MB", "1MiB", "99999999TB"].iter().all(|bad| bytes(bad).is_err()));
+        assert_eq!((bytes("3KiB"), bytes("2GiB"), bytes("1TiB")), (Ok(3 << 10), Ok(2 << 30), Ok(1 << 40)));
+        assert!(["", "kB", "-1", "+1", "1.5MB", "1kiB", "99999999TB"].iter().all(|bad| bytes(bad).is_err()));
     }
 
     #[test]

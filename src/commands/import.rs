@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::say;
 use crate::capture::Source;
 use crate::cli::Overlap;
-use crate::report::thousands;
+use crate::report::{Named, thousands};
 use crate::store::{self, Import, Live, Writer};
 use crate::time::Timestamp;
 use crate::traffic::{DeltaRow, Directory, End, Origin, Outcome, Seen};
@@ -52,14 +52,24 @@ pub(super) struct Database {
 }
 
 impl Database {
-    /// Opens the database, or makes it, with older buckets of so many seconds.
-    pub(super) fn open(path: &Path, bucket: Option<u32>, overlap: Option<Overlap>) -> anyhow::Result<Self> {
+    /// Opens the database, or makes it, with older buckets of so many seconds. What was told of members is kept there, too.
+    pub(super) fn open(
+        path: &Path,
+        bucket: Option<u32>,
+        overlap: Option<Overlap>,
+        named: &Named,
+    ) -> anyhow::Result<Self> {
         let mut writer = Writer::open_kept_by(path, bucket)?;
         let mut begin = || {
             writer.begin()?;
-            let network = writer.network("", "")?;
-            // Nothing says which network such files are of: it may be any.
-            let live = if overlap == Some(Overlap::Add) { Live::default() } else { writer.captured_live(None)? };
+            let name = named.network.map(|network| network.to_string()).unwrap_or_default();
+            let network = writer.network(&name, "")?;
+            if named.network.is_some() {
+                writer.tell(network, &named.roster.of(named.network))?;
+            }
+            // Where nothing says which network such files are of, it may be any.
+            let of = named.network.map(|_| network);
+            let live = if overlap == Some(Overlap::Add) { Live::default() } else { writer.captured_live(of)? };
             anyhow::Ok((network, live))
         };
         let (network, live) = match begin() {

@@ -3,9 +3,11 @@
 mod backfill;
 mod db;
 mod import;
+mod names;
 mod output;
 mod place;
 mod query;
+mod quota;
 mod replay;
 mod report;
 mod rules;
@@ -22,7 +24,7 @@ use crate::cli::{self, Cli, Command, Usage};
 enum Status {
     /// All well.
     Done = 0,
-    /// Some of the input failed; the rest is done.
+    /// Some of the input failed, and the rest is done; or a quota is exceeded.
     Partly = 1,
     /// Nothing could be done.
     Nothing = 2,
@@ -35,6 +37,7 @@ pub fn run(arguments: Result<Cli, Usage>) -> ExitCode {
             Command::Replay(args) => replay::run(*args),
             Command::Report(args) => report::run(args),
             Command::Db(args) => db::run(args),
+            Command::Quota(args) => quota::run(args),
             Command::Rules(args) => rules::run(&args),
             Command::Serve(args) => serve::run(*args),
         },
@@ -45,7 +48,7 @@ pub fn run(arguments: Result<Cli, Usage>) -> ExitCode {
         }
         Err(Usage::Clap(error)) => Err(anyhow::anyhow!(cli::in_one_line(&error))),
         Err(Usage::NoVerb(line)) => {
-            say("ztmon: no command given; there are serve, replay, report, rules and db (see ztmon --help)");
+            say("ztmon: no command given; there are serve, replay, report, quota, rules and db (see ztmon --help)");
             say(&format!("try: {line}"));
             Ok(Status::Nothing)
         }

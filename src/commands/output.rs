@@ -11,8 +11,9 @@ use anyhow::{Context, ensure};
 use super::backfill::{Backfill, Ready};
 use crate::cli::{Form, Output};
 use crate::report::{self, Builder, Format, Query, Report, Style};
+use crate::store::Reader;
 use crate::time::{Bucket, Timestamp};
-use crate::traffic::{DeltaRow, Directory, End, Row};
+use crate::traffic::{DeltaRow, Directory, Endpoint, Row};
 
 /// Columns of a table where nothing says how wide it may be.
 const DEFAULT_WIDTH: usize = 100;
@@ -39,10 +40,10 @@ impl Sums {
         })
     }
 
-    /// Whether a row is about somebody who is shown.
-    pub(super) fn shows(&self, row: &Row) -> bool {
+    /// Whether a network's row is about somebody who is shown.
+    pub(super) fn shows(&mut self, network: &str, row: &Row) -> bool {
         match self {
-            Sums::Report(builder) => builder.shows(row),
+            Sums::Report(builder) => builder.shows(network, row),
             Sums::Series(_) => true,
         }
     }
@@ -60,10 +61,19 @@ impl Sums {
     }
 
     /// Notes when an end of a network was first seen.
-    pub(super) fn know(&mut self, network: &str, end: End, first: Timestamp) {
+    pub(super) fn know(&mut self, network: &str, endpoint: Endpoint, first: Timestamp) {
         if let Sums::Report(builder) = self {
-            builder.know(network, end, first);
+            builder.know(network, endpoint, first);
         }
+    }
+
+    /// Takes in what a database knows of how much of the time was seen.
+    pub(super) fn see(&mut self, reader: &Reader) -> anyhow::Result<()> {
+        if let Sums::Report(builder) = self {
+            builder.set_now(Timestamp::now());
+            reader.observed(|network, start, seen| builder.see(network, start, seen))?;
+        }
+        Ok(())
     }
 
     /// Counts a row of a database.
@@ -115,11 +125,16 @@ struct OutputFile {
 impl Destination {
     /// Opens `--output`, or standard output.
     pub(super) fn open(output: &Output) -> anyhow::Result<Self> {
-        let file = output.output.as_deref().map(OutputFile::open).transpose()?;
+        Destination::of(output.output.as_deref(), output.format)
+    }
+
+    /// Opens the file, or standard output.
+    pub(super) fn of(file: Option<&Path>, format: Option<Form>) -> anyhow::Result<Self> {
+        let file = file.map(OutputFile::open).transpose()?;
         let terminal = file.is_none() && io::stdout().is_terminal();
         Ok(Destination {
             file,
-            format: match output.format {
+            format: match format {
                 Some(Form::Report(format)) => format,
                 _ if terminal => Format::Table,
                 _ => Format::Csv,
@@ -141,7 +156,7 @@ impl Destination {
 
     /// Prints it all; `since` and `until` bounded it. A reader that has gone away is no error.
     pub(super) fn print(
-        mut self,
+        self,
         sums: Sums,
         output: &Output,
         (since, until): (Option<Timestamp>, Option<Timestamp>),
@@ -151,11 +166,19 @@ impl Destination {
             Sums::Report(builder) => Content::Report(Box::new(builder.finish(output.sort, output.top))),
             Sums::Series(backfill) => Content::Series(Box::new(backfill.finish(since, until)?)),
         };
+        self.print_by(|out, format, style| match content {
+            Content::Report(report) => report::write(out, &report, format, summary, style),
+            Content::Series(ready) => ready.write(out),
+        })
+    }
+
+    /// Prints what `write` writes. A reader that has gone away is no error.
+    pub(super) fn print_by(
+        mut self,
+        write: impl FnOnce(&mut dyn Write, Format, Style) -> io::Result<()>,
+    ) -> anyhow::Result<()> {
         let print = |out: &mut dyn Write| {
-            match content {
-                Content::Report(report) => report::write(out, &report, self.format, summary, self.style)?,
-                Content::Series(ready) => ready.write(out)?,
-            }
+            write(out, self.format, self.style)?;
             out.flush()
         };
         let (printed, name) = match &mut self.file {

@@ -1,15 +1,20 @@
 //! What a report is asked for.
 
+use anyhow::{bail, ensure};
+
+use super::names;
 use super::place::Clock;
 use crate::cli::{Ends, Output};
-use crate::report::Query;
+use crate::report::{By, Named, Query};
 use crate::time::Timestamp;
 use crate::traffic::End;
 use crate::when::When;
+use crate::zerotier::Roster;
 use crate::zone::Zone;
 
 /// The query of the flags; `bound` makes times of the words.
 pub(super) fn query(output: &Output, bound: fn(When) -> Timestamp) -> anyhow::Result<Query> {
+    let roster = names::read_all(&output.who.names)?;
     let clock = Clock::new(output.tz.as_deref(), output.month_start())?;
     let every = output.every();
     Ok(Query {
@@ -20,6 +25,11 @@ pub(super) fn query(output: &Output, bound: fn(When) -> Timestamp) -> anyhow::Re
         since: clock.time("--since", output.since.as_deref())?.map(bound),
         until: clock.time("--until", output.until.as_deref())?.map(bound),
         only: only(&output.addr),
+        named: Named {
+            network: output.who.network_id.or_else(|| roster.only_network()),
+            roster,
+            chosen: output.member.clone(),
+        },
     })
 }
 
@@ -36,4 +46,22 @@ fn only(chosen: &[Ends]) -> Option<Box<dyn Fn(End) -> bool>> {
             _ => false,
         })
     }))
+}
+
+/// An error if a report is about members and nothing says who they are.
+pub(super) fn check_members(query: &Query) -> anyhow::Result<()> {
+    let Named { roster, network, chosen } = &query.named;
+    if query.by == By::Member || !chosen.is_empty() {
+        ensure!(network.is_some(), "which member a MAC is depends on the network: give --network-id");
+    }
+    check_chosen(roster, chosen)
+}
+
+/// An error if nobody goes by a name that was chosen.
+pub(super) fn check_chosen(roster: &Roster, chosen: &[String]) -> anyhow::Result<()> {
+    let unknown = chosen.iter().find(|name| !roster.knows(name));
+    if let Some(name) = unknown {
+        bail!("--member '{name}': no member has this name; give the node id, ten hex digits, or --names");
+    }
+    Ok(())
 }

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::import::{Database, Input};
 use super::output::{Destination, Sums};
-use super::query::query;
+use super::query::{check_members, query};
 use super::{Status, place, say, summary};
 use crate::capture::{Filter, History, Problem, Source};
 use crate::cli;
@@ -31,13 +31,15 @@ const PROGRESS_STEP: u64 = 1 << 14;
 pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
     let output = &args.output;
     let query = query(output, When::time)?;
+    check_members(&query)?;
     let (since, until) = (query.since, query.until);
     ensure!(args.files.iter().filter(|file| *file == "-").count() < 2, "standard input can be read only once");
     place::allow_many_files();
     let sources: Vec<Source> = args.files.iter().map(|file| Source::from_argument(file)).collect();
-    let mut totals = Sums::new(output, query)?;
     let destination = Destination::open(output)?;
-    let mut database = args.db.as_deref().map(|db| Database::open(db, args.bucket, args.overlap)).transpose()?;
+    let mut database =
+        args.db.as_deref().map(|db| Database::open(db, args.bucket, args.overlap, &query.named)).transpose()?;
+    let mut totals = Sums::new(output, query)?;
     let companions = args.db.as_deref().map(store::companions).unwrap_or_default();
     let used = sources.iter().filter_map(Source::path).chain(args.db.as_deref());
     destination.must_not_be(used.chain(companions.iter().map(PathBuf::as_path)))?;

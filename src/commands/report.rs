@@ -6,8 +6,8 @@ use anyhow::bail;
 use serde_json::json;
 
 use super::output::{Destination, Sums};
-use super::query::query;
-use super::{Status, place};
+use super::query::{check_chosen, query};
+use super::{Status, place, quota};
 use crate::cli::{self, Origins};
 use crate::report::thousands;
 use crate::store::{self, Reader};
@@ -16,14 +16,13 @@ use crate::traffic::{Counts, End, Origin, Seen};
 use crate::when::When;
 
 pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
+    if let Some(file) = &args.quotas {
+        return quota::report(&args, file);
+    }
     let output = &args.output;
-    let query = query(output, When::between_buckets)?;
+    let mut query = query(output, When::between_buckets)?;
     let range = bucket("--since", query.since)?..bucket("--until", query.until)?;
-    let (origin, origin_name) = match args.origin {
-        Origins::Only(Origin::Live) => (Some(Origin::Live), "live"),
-        Origins::Only(Origin::Import) => (Some(Origin::Import), "import"),
-        Origins::All => (None, "all"),
-    };
+    let (origin, origin_name) = origin(args.origin);
     let database = place::database(args.db.as_deref());
     database.must_exist()?;
     let reader = Reader::open(&database.path)?;
@@ -31,13 +30,17 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     let [wal, shm] = store::companions(&database.path);
     destination.must_not_be([database.path.as_path(), &wal, &shm])?;
 
+    let told = std::mem::take(&mut query.named.roster);
+    query.named.roster = reader.roster()?;
+    query.named.roster.merge(&told);
+    check_chosen(&query.named.roster, &query.named.chosen)?;
     let (since, until) = (query.since, query.until);
     let mut sums = Sums::new(output, query)?;
     let mut total = Counts::default();
     let mut seen: Option<Seen> = None;
     let cuts = sums.cuts();
     reader.rows(origin, range, cuts, |network, bucket, row| {
-        if !sums.shows(&row) {
+        if !sums.shows(network, &row) {
             return Ok(());
         }
         sums.add(network, bucket, &row)?;
@@ -49,7 +52,10 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
         Ok(())
     })?;
     if output.every().is_some() {
-        reader.first_seen(origin, |network, end, first| sums.know(network, end, first))?;
+        reader.first_seen(origin, |network, endpoint, first| sums.know(network, endpoint, first))?;
+    }
+    if origin != Some(Origin::Import) {
+        sums.see(&reader)?;
     }
     let path = database.path.display().to_string();
     let time = |of: fn(Seen) -> Timestamp| seen.map(|seen| of(seen).to_string());
@@ -82,6 +88,15 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
         io::stderr().write_all(line.as_bytes()).ok();
     }
     Ok(Status::Done)
+}
+
+/// The origin that is asked for, if one is, and the word for it.
+pub(super) fn origin(origins: Origins) -> (Option<Origin>, &'static str) {
+    match origins {
+        Origins::Only(Origin::Live) => (Some(Origin::Live), "live"),
+        Origins::Only(Origin::Import) => (Some(Origin::Import), "import"),
+        Origins::All => (None, "all"),
+    }
 }
 
 /// A bound in seconds, which must fall between two kept buckets.

@@ -6,7 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::traffic::{DeltaRow, Directory, End, Totals};
+use super::members::{Carried, Own, Roll};
+use crate::packet::Mac;
+use crate::traffic::{DeltaRow, Directory, End, Endpoint, Totals};
+use crate::zerotier::{Members, NodeId};
 
 /// How many clients are shown, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -45,9 +48,19 @@ impl Listing {
 pub struct Clients {
     /// Whether what the database held before this process is among them.
     pub loaded: bool,
-    /// Those that have counters of their own, in the order in which they are shown: with their addresses as text.
-    listed: BTreeMap<End, (Box<str>, Client)>,
+    /// Those that have counters of their own, in the order in which they are shown.
+    listed: BTreeMap<End, Listed>,
     unlisted: BTreeMap<End, Client>,
+    /// The network's members.
+    pub(super) roll: Roll,
+}
+
+/// A client with what its labels say.
+#[derive(Debug)]
+struct Listed {
+    addr: Box<str>,
+    who: Box<str>,
+    client: Client,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,6 +70,8 @@ struct Client {
     active: Uptime,
     /// Whether anything of it is committed.
     committed: bool,
+    /// The first MAC that it was seen behind.
+    mac: Option<Mac>,
 }
 
 /// What one end ever moved.
@@ -79,8 +94,8 @@ impl Counters {
 
 impl Clients {
     /// Puts a total on the board that the database holds, of an end that was last active at `active`.
-    pub fn load(&mut self, listing: &mut Listing, end: End, totals: &Totals, active: Uptime) {
-        let mut client = Client { active, committed: true, ..Client::default() };
+    pub fn load(&mut self, listing: &mut Listing, Endpoint { end, mac }: Endpoint, totals: &Totals, active: Uptime) {
+        let mut client = Client { active, committed: true, mac, ..Client::default() };
         client.counters.add(totals);
         if !end.is_addr() || listing.is_idle(active, 0) || !self.list(listing, end, client) {
             self.unlisted.insert(end, client);
@@ -101,11 +116,12 @@ impl Clients {
             self.sweep(listing, now);
         }
         let mut unlisted: Option<Totals> = None;
-        for (end, moved) in moved(rows, directory).filter(|(end, _)| end.is_addr()) {
+        for (Endpoint { end, mac }, moved) in moved(rows, directory).filter(|(endpoint, _)| endpoint.end.is_addr()) {
             if self.listed.contains_key(&end) {
                 continue;
             }
-            let client = self.unlisted.get(&end).copied().unwrap_or_default();
+            let mut client = self.unlisted.get(&end).copied().unwrap_or_default();
+            client.mac = client.mac.or(mac);
             if self.list(listing, end, client) {
                 self.unlisted.remove(&end);
             } else {
@@ -117,12 +133,13 @@ impl Clients {
 
     /// Adds what has been committed, and was [admitted](Clients::admit) before.
     pub fn add(&mut self, rows: &[DeltaRow], directory: &Directory, unlisted: Option<Totals>, now: Uptime) {
-        let other = unlisted.map(|unlisted| (End::Other, unlisted));
-        for (end, moved) in moved(rows, directory).chain(other) {
+        let other = unlisted.map(|unlisted| (Endpoint { end: End::Other, mac: None }, unlisted));
+        for (Endpoint { end, mac }, moved) in moved(rows, directory).chain(other) {
             let client = match self.listed.get_mut(&end) {
-                Some((_, client)) => client,
+                Some(listed) => &mut listed.client,
                 None => self.unlisted.entry(end).or_default(),
             };
+            client.mac = client.mac.or(mac);
             client.counters.add(&moved);
             (client.committed, client.active) = (true, now);
         }
@@ -133,7 +150,9 @@ impl Clients {
         let room = listing.listed < listing.max;
         if room {
             listing.listed += 1;
-            self.listed.insert(end, (end.to_string().into(), client));
+            let addr: Box<str> = end.to_string().into();
+            let who = self.roll.labels(end, &addr, client.mac);
+            self.listed.insert(end, Listed { addr, who, client });
         }
         room
     }
@@ -141,15 +160,54 @@ impl Clients {
     /// Takes clients off that have been idle.
     fn sweep(&mut self, listing: &mut Listing, now: Uptime) {
         let before = self.listed.len();
-        let idle = self.listed.extract_if(.., |_, (_, client)| listing.is_idle(client.active, now));
-        self.unlisted.extend(idle.map(|(end, (_, client))| (end, client)));
+        let idle = self.listed.extract_if(.., |_, listed| listing.is_idle(listed.client.active, now));
+        self.unlisted.extend(idle.map(|(end, listed)| (end, listed.client)));
         listing.listed -= before - self.listed.len();
     }
 
-    /// The clients that are shown, with the addresses as their labels have them.
-    pub(super) fn shown(&self, listing: &Listing, now: Uptime) -> impl Iterator<Item = (&str, &Counters)> {
+    /// Says who the members are from now on.
+    pub fn know(&mut self, members: Members) {
+        self.roll.know(members);
+        self.label();
+    }
+
+    /// Puts on the board what the database holds of what a member moved itself.
+    pub fn load_member(&mut self, node: NodeId, own: Own) {
+        self.roll.add(node, own);
+    }
+
+    /// What each member moved itself by rows that are about to be committed.
+    pub fn own(
+        &mut self,
+        listing: &Listing,
+        rows: &[DeltaRow],
+        directory: &Directory,
+        carried: &mut Carried,
+    ) -> BTreeMap<NodeId, Own> {
+        let (own, news) = self.roll.own(rows, directory, carried, listing.max);
+        if news {
+            self.label();
+        }
+        own
+    }
+
+    /// Adds that, once it has been committed.
+    pub fn add_own(&mut self, own: BTreeMap<NodeId, Own>) {
+        own.into_iter().for_each(|(node, own)| self.roll.add(node, own));
+    }
+
+    /// Labels everybody anew.
+    fn label(&mut self) {
+        for (end, Listed { addr, who, client }) in &mut self.listed {
+            *who = self.roll.labels(*end, addr, client.mac);
+        }
+    }
+
+    /// The clients that are shown: the address, what else the labels say, the counters.
+    pub(super) fn shown(&self, listing: &Listing, now: Uptime) -> impl Iterator<Item = (&str, &str, &Counters)> {
         let shown = move |client: &Client| client.committed && !listing.is_idle(client.active, now);
-        self.listed.values().filter(move |(_, client)| shown(client)).map(|(addr, client)| (&**addr, &client.counters))
+        let listed = self.listed.values().filter(move |listed| shown(&listed.client));
+        listed.map(|Listed { addr, who, client }| (&**addr, &**who, &client.counters))
     }
 
     /// How many may be shown at most.
@@ -164,17 +222,17 @@ impl Clients {
 }
 
 /// What either end of each row moved.
-fn moved<'a>(rows: &'a [DeltaRow], directory: &'a Directory) -> impl Iterator<Item = (End, Totals)> + 'a {
+fn moved<'a>(rows: &'a [DeltaRow], directory: &'a Directory) -> impl Iterator<Item = (Endpoint, Totals)> + 'a {
     let both = |row: &DeltaRow| {
         let (src, dst) = directory.pair(row.pair);
         let (bytes, packets, none) = (row.counts.bytes, row.counts.packets, Totals::none(row.seen));
         [
-            (src.end, Totals { sent_bytes: bytes, sent_packets: packets, ..none }),
-            (dst.end, Totals { received_bytes: bytes, received_packets: packets, ..none }),
+            (src, Totals { sent_bytes: bytes, sent_packets: packets, ..none }),
+            (dst, Totals { received_bytes: bytes, received_packets: packets, ..none }),
         ]
     };
     // The far end of a packet beyond the limit of pairs is counted by a row of its own.
-    rows.iter().flat_map(both).filter(|(end, _)| *end != End::Beyond)
+    rows.iter().flat_map(both).filter(|(endpoint, _)| endpoint.end != End::Beyond)
 }
 
 #[cfg(test)]
@@ -215,7 +273,7 @@ mod tests {
         /// Address and sent bytes of those that are shown, and those of `other`.
         fn shown(&self, now: Uptime) -> (Vec<(String, u64)>, u64) {
             let shown = self.clients.shown(&self.listing, now);
-            let shown = shown.map(|(label, totals)| (label.replace("10.0.0.", ""), totals.sent_bytes));
+            let shown = shown.map(|(label, _, totals)| (label.replace("10.0.0.", ""), totals.sent_bytes));
             (shown.collect(), self.clients.of(End::Other).sent_bytes)
         }
     }
@@ -272,7 +330,8 @@ mod tests {
         let mut setup = Setup::new(2, 100);
         for (n, active) in [(7, -5), (6, -200), (5, -5), (4, -5)] {
             let totals = Totals { sent_bytes: 9, ..Totals::none(Seen::at(Timestamp(0))) };
-            setup.clients.load(&mut setup.listing, End::Addr([10, 0, 0, n].into()), &totals, active);
+            let endpoint = Endpoint { end: End::Addr([10, 0, 0, n].into()), mac: None };
+            setup.clients.load(&mut setup.listing, endpoint, &totals, active);
         }
         assert_eq!(setup.shown(0), (counters(&[(5, 9), (7, 9)]), 0));
     }

@@ -11,7 +11,12 @@ pub(super) struct Lines {
     middles: String,
     /// Where each client's ends, and its values.
     clients: Vec<(usize, Counters)>,
+    /// The family that says who they are, but its head.
+    pub(super) infos: String,
 }
+
+/// The family that says who the clients are.
+pub(super) const HOST_INFO: &str = "zerotier_host_info";
 
 /// Digits of the largest value, and the end of the line.
 const MAX_VALUE_BYTES: usize = 21;
@@ -21,9 +26,12 @@ impl Lines {
     pub(super) fn of(network: &Network, labels: &str, listing: &Listing, now: Uptime) -> Self {
         let mut lines = Lines::default();
         lines.clients.reserve(network.clients.listed());
-        for (addr, counters) in network.clients.shown(listing, now) {
+        for (addr, who, counters) in network.clients.shown(listing, now) {
             for part in [addr, "\"", labels, "} "] {
                 lines.middles.push_str(part);
+            }
+            for part in [HOST_INFO, "{addr=\"", addr, "\",", who, labels, "} 1\n"] {
+                lines.infos.push_str(part);
             }
             lines.clients.push((lines.middles.len(), *counters));
         }

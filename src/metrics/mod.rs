@@ -5,7 +5,9 @@
 
 mod clients;
 mod lines;
+mod members;
 pub mod openmetrics;
+mod quotas;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -20,7 +22,9 @@ use crate::traffic::{End, Outcome};
 
 use clients::Counters;
 pub use clients::{Clients, Listing, Uptime};
-use lines::Lines;
+use lines::{HOST_INFO, Lines};
+pub use members::{Carried, Own};
+pub use quotas::Quota;
 
 /// The content type of the text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -70,6 +74,8 @@ pub struct Board {
     pub processes: BTreeMap<usize, (String, Process)>,
     /// Which of their clients are shown.
     pub listing: Listing,
+    /// How quotas stand by what is committed.
+    pub quotas: Vec<Quota>,
     /// The last commit of this process.
     pub last_commit: Option<Timestamp>,
     /// Whether commits succeed, and do not take too long.
@@ -89,6 +95,24 @@ const COUNTERS: [(&str, &str, &str, Column); 4] = [
     ("sent_packets", "IP packets", "sender", |counters| counters.sent_packets),
 ];
 
+/// The families of members: name, help, type, and the value; without one it is 1.
+#[allow(clippy::type_complexity)]
+const MEMBERS: [(&str, &str, &str, Option<fn(&Own) -> u64>); 3] = [
+    (
+        "zerotier_member_sent_bytes_total",
+        "Bytes of IP packets that the member sent from addresses of its own.",
+        "counter",
+        Some(|own| own.sent_bytes),
+    ),
+    (
+        "zerotier_member_received_bytes_total",
+        "Bytes of IP packets addressed to the member's own addresses.",
+        "counter",
+        Some(|own| own.received_bytes),
+    ),
+    ("zerotier_member_info", "The member's name; always 1.", "gauge", None),
+];
+
 /// Who else may be at the end of a packet.
 const OTHER_ENDS: [End; 3] = [End::External, End::Multicast, End::Other];
 
@@ -99,6 +123,7 @@ impl Board {
             networks: Vec::new(),
             processes: BTreeMap::new(),
             listing,
+            quotas: Vec::new(),
             last_commit: None,
             store_up: true,
             uncommitted_bytes: 0,
@@ -117,8 +142,10 @@ impl Board {
     pub fn render_into(&self, page: &mut String, now: Uptime) {
         page.clear();
         self.clients(page, now);
+        self.members(page);
         // Writing to a string cannot fail.
         self.other_ends(page).ok();
+        quotas::write(page, &self.quotas).ok();
         if let Ok(rest) = self.process() {
             page.push_str(&rest);
         }
@@ -134,10 +161,26 @@ impl Board {
         });
         // At once: a page that grows is copied again and again.
         let families = heads.iter().flat_map(|(_, begin)| lines.iter().map(|lines| lines.max_bytes(begin)));
-        page.reserve(families.sum());
+        let infos = lines.iter().map(|lines| lines.infos.len());
+        page.reserve(families.chain(infos).sum());
         for ((help, begin), (.., value)) in heads.iter().zip(COUNTERS) {
             page.push_str(help);
             lines.iter().for_each(|lines| lines.write(page, begin, value));
+        }
+        page.push_str(&head(
+            HOST_INFO,
+            "Who the client at addr is: its member's node id, and a name; always 1.",
+            "gauge",
+        ));
+        lines.iter().for_each(|lines| page.push_str(&lines.infos));
+    }
+
+    fn members(&self, page: &mut String) {
+        for (name, help, kind, value) in MEMBERS {
+            page.push_str(&head(name, help, kind));
+            for network in self.loaded() {
+                network.clients.roll.write(page, name, &self.network_label(network), value);
+            }
         }
     }
 
@@ -292,15 +335,32 @@ fn about_other_end(what: &str, role: &str) -> String {
     )
 }
 
-/// A label's value, with what the text format wants escaped.
+/// What stands before the lines of a family.
+fn head(name: &str, help: &str, kind: &str) -> String {
+    format!("# HELP {name} {help}\n# TYPE {name} {kind}\n")
+}
+
+/// A label's value, with what the text format wants escaped. Anybody may have chosen it: what else could end a line, or
+/// steer a terminal, shows as its number.
 fn escape(value: &str) -> String {
-    value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
+    let mut escaped = String::with_capacity(value.len());
+    for c in value.chars() {
+        match c {
+            '\\' => escaped.push_str(r"\\"),
+            '"' => escaped.push_str("\\\""),
+            '\n' => escaped.push_str(r"\n"),
+            '\u{2028}' | '\u{2029}' => escaped.extend(['\\'].into_iter().chain(c.escape_unicode())),
+            c if c.is_control() => escaped.extend(['\\'].into_iter().chain(c.escape_unicode())),
+            c => escaped.push(c),
+        }
+    }
+    escaped
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::traffic::{Seen, Totals};
+    use crate::traffic::{Endpoint, Seen, Totals};
 
     fn totals(sent_bytes: u64, received_bytes: u64) -> Totals {
         let none = Totals::none(Seen::at(Timestamp(0)));
@@ -311,7 +371,8 @@ mod tests {
         let mut clients = Clients::default();
         clients.loaded = true;
         let mut listing = Listing::new(10, 100);
-        let mut load = |end: &str, totals| clients.load(&mut listing, end.parse().unwrap(), &totals, 0);
+        let endpoint = |end: &str| Endpoint { end: end.parse().unwrap(), mac: None };
+        let mut load = |end: &str, totals| clients.load(&mut listing, endpoint(end), &totals, 0);
         load("10.0.0.2", totals(u64::MAX, 1 << 53 | 1));
         load("fd00::1", totals(7, 0));
         load("external", totals(5, 6));

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::coverage::Coverage;
+use super::members::NetworkMembers;
 use super::sums::{Ends, Parties, Sums};
 use super::{Amount, By, Party, Query, Report, Sort};
+use crate::coverage::Observed;
 use crate::period::{Calendar, Period};
 use crate::time::{Bucket, Timestamp};
-use crate::traffic::{DeltaRow, Directory, End, Row, Seen};
+use crate::traffic::{DeltaRow, Directory, End, Endpoint, Row, Seen};
 
 /// Sums rows as they come. Holds one sum for each address or pair that moved something in a period, however many rows
 /// there are.
@@ -27,6 +30,9 @@ pub struct Builder {
     places: Vec<Place>,
     /// Ends that were there before.
     pub(super) known: Vec<Known>,
+    /// The members of networks, by their numbers.
+    pub(super) members: Vec<NetworkMembers>,
+    pub(super) coverage: Coverage,
 }
 
 /// The sums of a network in a period.
@@ -63,8 +69,10 @@ impl Builder {
     /// Nothing counted yet.
     pub fn new(query: impl Into<Query>) -> Self {
         let query = query.into();
+        let calendar = query.every.map(|every| Calendar::new(query.zone, every));
         Builder {
-            calendar: query.every.map(|every| Calendar::new(query.zone, every)),
+            coverage: Coverage::new(&query, calendar),
+            calendar,
             query,
             parties: Parties::default(),
             networks: BTreeMap::new(),
@@ -73,6 +81,7 @@ impl Builder {
             latest: None,
             places: Vec::new(),
             known: Vec::new(),
+            members: Vec::new(),
         }
     }
 
@@ -81,9 +90,11 @@ impl Builder {
         self.calendar
     }
 
-    /// Whether a row is about somebody who is shown.
-    pub fn shows(&self, row: &Row) -> bool {
-        self.query.shows(row.src.end) || self.query.shows(row.dst.end)
+    /// Whether a network's row is about somebody who is shown.
+    pub fn shows(&mut self, network: &str, row: &Row) -> bool {
+        let network = self.network(network);
+        let shown = Shown { query: &self.query, members: &self.members[network as usize] };
+        [row.src, row.dst].into_iter().any(|endpoint| shown.shows(endpoint))
     }
 
     /// Counts what a network's `row` moved in `bucket`.
@@ -99,18 +110,19 @@ impl Builder {
                 part
             }
         };
-        let Builder { query, parties, parts, .. } = self;
-        let sums = &mut parts[part as usize].sums;
-        let (src, dst) = (row.src.end, row.dst.end);
+        let Builder { query, parties, parts, members, .. } = self;
+        let Part { network, sums, .. } = &mut parts[part as usize];
+        let shown = Shown { query, members: &members[*network as usize] };
+        let (src, dst) = (row.src, row.dst);
         let (amount, nothing) = (Amount::of(row.counts), Amount::default());
         match query.by {
-            By::Address => {
-                let places = [src, dst].map(|end| place_of_address(query, parties, sums, end, row.seen));
+            By::Address | By::Member => {
+                let places = [src, dst].map(|endpoint| shown.place_of_address(parties, sums, endpoint, row.seen));
                 sums.add(places[0], amount, nothing, row.seen);
                 sums.add(places[1], nothing, amount, row.seen);
             }
             By::Pair => {
-                let place = place_of_pair(query, parties, sums, src, dst, row.seen);
+                let place = shown.place_of_pair(parties, sums, src, dst, row.seen);
                 sums.add(place, amount, nothing, row.seen);
             }
         }
@@ -134,18 +146,19 @@ impl Builder {
 
     /// Counts rows that all belong to a part.
     fn add_rows(&mut self, directory: &Directory, rows: &[DeltaRow], part: u32) {
-        let Builder { query, parties, parts, places, .. } = self;
-        let sums = &mut parts[part as usize].sums;
+        let Builder { query, parties, parts, places, members, .. } = self;
+        let Part { network, sums, .. } = &mut parts[part as usize];
+        let shown = Shown { query, members: &members[*network as usize] };
         let nothing = Amount::default();
         match query.by {
-            By::Address => {
+            By::Address | By::Member => {
                 places.resize(directory.endpoints().len(), NOWHERE);
                 for DeltaRow { pair, counts, seen, .. } in rows {
                     let mut place = |endpoint: u32| {
                         let place = &mut places[endpoint as usize];
                         if place.part != part {
-                            let end = directory.endpoint(endpoint).end;
-                            *place = Place { part, number: place_of_address(query, parties, sums, end, *seen) };
+                            let endpoint = directory.endpoint(endpoint);
+                            *place = Place { part, number: shown.place_of_address(parties, sums, endpoint, *seen) };
                         }
                         place.number
                     };
@@ -161,7 +174,7 @@ impl Builder {
                     let place = &mut places[*pair as usize];
                     if place.part != part {
                         let (src, dst) = directory.pair(*pair);
-                        *place = Place { part, number: place_of_pair(query, parties, sums, src.end, dst.end, *seen) };
+                        *place = Place { part, number: shown.place_of_pair(parties, sums, src, dst, *seen) };
                     }
                     sums.add(place.number, Amount::of(*counts), nothing, *seen);
                 }
@@ -171,19 +184,27 @@ impl Builder {
 
     /// Notes that an end of a network was first seen at a time, however little of its traffic is in the rows: it shows
     /// in all periods from then on.
-    pub fn know(&mut self, network: &str, end: End, first: Timestamp) {
+    pub fn know(&mut self, network: &str, endpoint: Endpoint, first: Timestamp) {
         let comes_later = self.query.until.is_some_and(|until| first >= until);
-        let Some(calendar) = self.calendar.filter(|_| self.query.by == By::Address && end.is_addr() && !comes_later)
-        else {
-            return;
-        };
-        if !self.query.shows(end) {
+        let has_line = self.query.by != By::Pair && endpoint.end.is_addr();
+        let Some(calendar) = self.calendar.filter(|_| has_line && !comes_later) else { return };
+        let network = self.network(network);
+        if !(Shown { query: &self.query, members: &self.members[network as usize] }).shows(endpoint) {
             return;
         }
-        let number = self.parties.number(Party::End(end));
+        let number = self.parties.number(self.query.party(endpoint));
         let since = calendar.period(first.clamped().0).map_or(i64::MIN, |period| period.start);
-        let network = self.network(network);
         self.known.push(Known { network, who: (number, number), since });
+    }
+
+    /// Takes in what was seen of a network in the five minutes from `start` on. They have to come by ascending start.
+    pub fn see(&mut self, network: &str, start: i64, seen: &Observed) {
+        self.coverage.add(network, start, seen);
+    }
+
+    /// Says what time it is: what is still to come was not missed.
+    pub fn set_now(&mut self, now: Timestamp) {
+        self.coverage.set_now(now);
     }
 
     /// The number of the sums of a network in the period that a bucket belongs to.
@@ -214,7 +235,10 @@ impl Builder {
         let next = self.networks.len() as u32;
         match self.networks.get(name) {
             Some(&network) => network,
-            None => *self.networks.entry(name.to_owned()).or_insert(next),
+            None => {
+                self.members.push(self.query.named.of(name));
+                *self.networks.entry(name.to_owned()).or_insert(next)
+            }
         }
     }
 
@@ -225,26 +249,40 @@ impl Builder {
     }
 }
 
-fn place_of_address(query: &Query, parties: &mut Parties, sums: &mut Sums, addr: End, seen: Seen) -> u32 {
-    if addr == End::Beyond || !query.shows(addr) {
-        return NONE;
-    }
-    let number = parties.number(Party::End(addr));
-    sums.place((number, number), seen)
+/// Whose lines are shown, on one network.
+struct Shown<'a> {
+    query: &'a Query,
+    members: &'a NetworkMembers,
 }
 
-fn place_of_pair(query: &Query, parties: &mut Parties, sums: &mut Sums, src: End, dst: End, seen: Seen) -> u32 {
-    let (src, dst) = match (src, dst) {
-        // A packet beyond the limit of pairs has a row for either end: the sender's stands for it here.
-        (End::Beyond, _) => return NONE,
-        (_, End::Beyond) => (End::Other, End::Other),
-        pair => pair,
-    };
-    if !query.shows(src) && !query.shows(dst) {
-        return NONE;
+impl Shown<'_> {
+    fn shows(&self, endpoint: Endpoint) -> bool {
+        // By member, who that is shows in the end.
+        self.query.shows(endpoint.end) && (self.query.by == By::Member || self.members.shows(endpoint))
     }
-    let who = (parties.number(Party::End(src)), parties.number(Party::End(dst)));
-    sums.place(who, seen)
+
+    fn place_of_address(&self, parties: &mut Parties, sums: &mut Sums, endpoint: Endpoint, seen: Seen) -> u32 {
+        if endpoint.end == End::Beyond || !self.shows(endpoint) {
+            return NONE;
+        }
+        let number = parties.number(self.query.party(endpoint));
+        sums.place((number, number), seen)
+    }
+
+    fn place_of_pair(&self, parties: &mut Parties, sums: &mut Sums, src: Endpoint, dst: Endpoint, seen: Seen) -> u32 {
+        let ends = match (src.end, dst.end) {
+            // A packet beyond the limit of pairs has a row for either end: the sender's stands for it here.
+            (End::Beyond, _) => return NONE,
+            (_, End::Beyond) => (End::Other, End::Other),
+            pair => pair,
+        };
+        let shows = |end, endpoint: Endpoint| self.shows(Endpoint { end, ..endpoint });
+        if !shows(ends.0, src) && !shows(ends.1, dst) {
+            return NONE;
+        }
+        let who = (parties.number(Party::End(ends.0)), parties.number(Party::End(ends.1)));
+        sums.place(who, seen)
+    }
 }
 
 /// Why a bucket belongs to no period: it is kept as one, and a period begins within it.

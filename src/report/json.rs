@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde_json::Value;
 
 use super::Report;
-use super::record::Cell;
+use super::record::{COVERED, Cell, cells_of};
 
 pub(super) fn write(out: &mut dyn Write, report: &Report, summary: &Value) -> io::Result<()> {
     let columns = report.columns();
@@ -13,21 +13,33 @@ pub(super) fn write(out: &mut dyn Write, report: &Report, summary: &Value) -> io
     let (zone, offset) = (Value::from(report.query.zone.to_string()), Value::from(report.offset()));
     write!(out, "{{\"every\":\"{every}\",\"time_zone\":{zone},\"utc_offset\":{offset},\"rows\":[")?;
     for (i, cells) in report.records().enumerate() {
-        out.write_all(if i > 0 { b",{" } else { b"{" })?;
-        for (j, (name, cell)) in columns.iter().zip(&cells).enumerate() {
-            // The names need no escapes.
-            write!(out, "{}\"{name}\":", if j > 0 { "," } else { "" })?;
-            match cell {
-                Cell::Number(number) => write!(out, "{number}")?,
-                Cell::Nothing => out.write_all(b"null")?,
-                _ => serde_json::to_writer(&mut *out, &cell.to_string())?,
-            }
-        }
-        out.write_all(b"}")?;
+        out.write_all(if i > 0 { b"," } else { b"" })?;
+        object(out, columns.iter().zip(&cells))?;
+    }
+    out.write_all(b"],\"coverage\":[")?;
+    let known = report.networks().filter_map(|name| Some((name, report.covered(name, None)?)));
+    for (i, (name, covered)) in known.enumerate() {
+        out.write_all(if i > 0 { b"," } else { b"" })?;
+        let network = [(&"network", &Cell::Text(name))];
+        object(out, network.into_iter().chain(COVERED.iter().zip(&cells_of(Some(covered)))))?;
     }
     out.write_all(b"],\"summary\":")?;
     serde_json::to_writer(&mut *out, summary)?;
     out.write_all(b"}\n")
+}
+
+/// Names, which need no escapes, and values.
+fn object<'a>(out: &mut dyn Write, cells: impl Iterator<Item = (&'a &'static str, &'a Cell<'a>)>) -> io::Result<()> {
+    out.write_all(b"{")?;
+    for (i, (name, cell)) in cells.enumerate() {
+        write!(out, "{}\"{name}\":", if i > 0 { "," } else { "" })?;
+        match cell {
+            Cell::Number(_) | Cell::Share(_) => write!(out, "{cell}")?,
+            Cell::Nothing => out.write_all(b"null")?,
+            _ => serde_json::to_writer(&mut *out, &cell.to_string())?,
+        }
+    }
+    out.write_all(b"}")
 }
 
 #[cfg(test)]
@@ -46,7 +58,7 @@ mod tests {
                 r#"{"addr":"fd00::2","sent_bytes":40,"received_bytes":1000,"sent_packets":1,"#,
                 r#""received_packets":1,"first_seen":"1970-01-01T00:00:01Z","last_seen":"1970-01-01T00:00:03.5Z"},"#,
                 r#"{"addr":"external","sent_bytes":0,"received_bytes":500,"sent_packets":0,"#,
-                r#""received_packets":1,"first_seen":"1970-01-01T00:00:04Z","last_seen":"1970-01-01T00:00:04Z"}],"#,
+                r#""received_packets":1,"first_seen":"1970-01-01T00:00:04Z","last_seen":"1970-01-01T00:00:04Z"}],"coverage":[],"#,
                 r#""summary":{"frames":3,"damaged":false}}"#,
                 "\n"
             )
@@ -69,7 +81,7 @@ mod tests {
         let empty = Builder::new(By::Address).finish(Sort::Total, None);
         assert_eq!(
             printed(&empty, Format::Json),
-            "{\"every\":\"total\",\"time_zone\":\"UTC\",\"utc_offset\":null,\"rows\":[],\"summary\":{\"frames\":3,\"damaged\":false}}\n"
+            "{\"every\":\"total\",\"time_zone\":\"UTC\",\"utc_offset\":null,\"rows\":[],\"coverage\":[],\"summary\":{\"frames\":3,\"damaged\":false}}\n"
         );
     }
 

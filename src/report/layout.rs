@@ -26,6 +26,9 @@ impl Column {
     pub(super) fn name(self, by: By) -> &'static str {
         match self {
             Column::Sent if by == By::Pair => "bytes",
+            Column::Sent if by == By::Member => "own sent",
+            Column::Received if by == By::Member => "own received",
+            Column::SentPackets | Column::ReceivedPackets if by == By::Member => "forwarded",
             Column::Sent => "sent",
             Column::Received => "received",
             Column::SentPackets | Column::ReceivedPackets => "packets",
@@ -35,7 +38,17 @@ impl Column {
         }
     }
 
-    pub(super) fn text(self, tally: &Tally, total: &Tally) -> String {
+    pub(super) fn text(self, by: By, tally: &Tally, total: &Tally) -> String {
+        let bytes_by_member = match self {
+            Column::Sent => Some(tally.own()[0]),
+            Column::SentPackets => Some(tally.forwarded[0]),
+            Column::Received => Some(tally.own()[1]),
+            Column::ReceivedPackets => Some(tally.forwarded[1]),
+            Column::First | Column::Last | Column::Share => None,
+        };
+        if let Some(bytes) = bytes_by_member.filter(|_| by == By::Member) {
+            return figures::bytes(bytes);
+        }
         match self {
             Column::Sent => figures::bytes(tally.sent.bytes),
             Column::Received => figures::bytes(tally.received.bytes),
@@ -51,7 +64,8 @@ impl Column {
     fn width(self, by: By, total: &Tally) -> usize {
         let figures = match self {
             Column::Sent | Column::Received => BYTES_WIDTH,
-            Column::SentPackets | Column::ReceivedPackets => self.text(total, total).len(),
+            Column::SentPackets | Column::ReceivedPackets if by == By::Member => BYTES_WIDTH,
+            Column::SentPackets | Column::ReceivedPackets => self.text(by, total, total).len(),
             Column::First | Column::Last => TIME_WIDTH,
             Column::Share => SHARE_WIDTH,
         };
@@ -59,7 +73,7 @@ impl Column {
     }
 
     fn is_of(self, by: By) -> bool {
-        by == By::Address || !matches!(self, Column::Received | Column::ReceivedPackets)
+        by != By::Pair || !matches!(self, Column::Received | Column::ReceivedPackets)
     }
 }
 
@@ -83,6 +97,7 @@ impl Layout {
         let (mut source, mut destination) = match report.query.by {
             By::Address => ("address".len(), 0),
             By::Pair => ("source".len(), "destination".len()),
+            By::Member => ("member".len(), 0),
         };
         let mut network = 0;
         for (of, line) in report.lines() {
@@ -90,7 +105,7 @@ impl Layout {
                 network = network.max("network".len()).max(of.chars().count());
             }
             match line.who {
-                Who::Address(addr) => source = source.max(columns_of(addr)),
+                Who::Address(party) => source = source.max(report.label(of, party).chars().count()),
                 Who::Pair(src, dst) => {
                     source = source.max(columns_of(src));
                     destination = destination.max(columns_of(dst));
@@ -110,7 +125,7 @@ impl Layout {
         let beside = source + " → ".chars().count() + destination;
         let needed = taken(&columns) + taken(&with(&[Column::Share]));
         let (name, stacked) = match report.query.by {
-            By::Address => (source, false),
+            By::Address | By::Member => (source, false),
             By::Pair if network + beside + needed <= width => (beside, false),
             By::Pair => (source.max("  → ".chars().count() + destination), true),
         };
@@ -134,9 +149,7 @@ impl Layout {
 
     /// The network and the name, padded to where the figures begin; a stacked pair brings its first line along.
     pub(super) fn name(&self, network: &str, source: &str, destination: Option<&str>) -> String {
-        // A network may be named after a device of another machine: nothing in it may steer the terminal.
-        let network: String = network.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-        let network = format!("{network:<0$}", self.network);
+        let network = format!("{:<1$}", harmless(network), self.network);
         let (source_width, name_width) = (self.source, self.name);
         match destination {
             None => format!("{network}{source:<name_width$}"),
@@ -159,6 +172,11 @@ impl Layout {
         }
         line
     }
+}
+
+/// A network may be named after a device of another machine: nothing in its name may steer the terminal.
+pub(super) fn harmless(network: &str) -> String {
+    network.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 fn columns_of(party: Party) -> usize {

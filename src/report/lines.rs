@@ -7,10 +7,14 @@ use std::iter;
 use hashbrown::{HashMap, HashSet};
 
 use super::builder::{ALWAYS, Builder, Known};
+use super::coverage::{Coverage, Covered};
+use super::members::{self, Forwarded};
 use super::sums::{Ends, Parties, Sum};
 use super::{By, Line, Party, Query, Sort, Tally, Who};
 use crate::period::{Calendar, Period};
 use crate::time::Timestamp;
+use crate::traffic::End;
+use crate::zerotier::Members;
 
 /// A finished report. It names the networks only if there is more than one.
 pub struct Report {
@@ -25,6 +29,7 @@ pub struct Report {
     parties: Parties,
     /// Ordered by name.
     networks: Vec<Network>,
+    coverage: Coverage,
 }
 
 #[derive(Default)]
@@ -32,23 +37,40 @@ struct Network {
     name: String,
     /// What was counted, by the start of the period; each in order.
     sums: BTreeMap<i64, Vec<Sum>>,
+    /// Who its members are.
+    members: Members,
+    /// What each forwarded, by the start of the period and the number of the member.
+    forwarded: BTreeMap<(i64, u32), Forwarded>,
     /// Who has a line in all periods from some on, moved or not; ordered by who they are. Nobody if there are no periods.
     known: Vec<(Ends, i64)>,
 }
 
 impl Report {
     pub(super) fn new(builder: Builder, sort: Sort, top: Option<usize>) -> Self {
-        let Builder { query, calendar, parties, networks: names, parts, known, .. } = builder;
+        let Builder {
+            query, calendar, mut parties, networks: names, mut parts, mut known, mut members, coverage, ..
+        } = builder;
+        let forwarded = match query.by {
+            By::Member => members::fold(&mut parties, &mut parts, &mut known, &mut members),
+            By::Address | By::Pair => BTreeMap::new(),
+        };
         let mut networks: Vec<_> = names.iter().map(|_| Network::default()).collect();
         for (name, number) in names {
             networks[number as usize].name = name;
+        }
+        for (network, of) in networks.iter_mut().zip(members) {
+            network.members = of.members;
+        }
+        for ((network, start, line), bytes) in forwarded {
+            networks[network as usize].forwarded.insert((start, line), bytes);
         }
         for part in parts {
             let sums = part.sums.sorted(query.by, &parties, sort);
             networks[part.network as usize].sums.insert(part.start, sums);
         }
         let top = top.unwrap_or(usize::MAX);
-        let mut report = Report { query, sort, top, calendar, ends: Some((ALWAYS, ALWAYS)), parties, networks };
+        let mut report =
+            Report { query, sort, top, calendar, ends: Some((ALWAYS, ALWAYS)), parties, networks, coverage };
         if let Some(calendar) = calendar {
             report.make_known(known);
             report.ends = report.find_ends(&calendar);
@@ -92,9 +114,43 @@ impl Report {
         (first <= last).then_some((first, last))
     }
 
+    /// How complete the figures of a network in a period are, or in all of the report; none where nothing is known.
+    pub(super) fn covered(&self, network: &str, period: Option<Period>) -> Option<Covered> {
+        self.coverage.of(network, period)
+    }
+
+    /// The names of the networks that have lines.
+    pub(super) fn networks(&self) -> impl Iterator<Item = &str> {
+        self.networks.iter().map(|network| network.name.as_str())
+    }
+
     /// Whether the lines say which network they are of.
     pub(super) fn shows_networks(&self) -> bool {
         self.networks.len() > 1
+    }
+
+    /// The name of whoever a line is of; empty if there is none.
+    pub(super) fn name(&self, network: &str, party: Party) -> &str {
+        let at = self.networks.binary_search_by(|of| of.name.as_str().cmp(network));
+        let Some(members) = at.ok().map(|at| &self.networks[at].members) else { return "" };
+        match party {
+            Party::Member(node) => members.name(node),
+            Party::End(End::Addr(addr)) => members.address_name(addr),
+            _ => "",
+        }
+    }
+
+    /// What a table calls whoever a line is of: a member by its name, too.
+    pub(super) fn label(&self, network: &str, party: Party) -> String {
+        const MAX_NAME: usize = 32;
+        let name = if self.query.by == By::Member { self.name(network, party) } else { "" };
+        // Anybody may have chosen it: nothing in it may steer the terminal.
+        let mut shown: String =
+            name.chars().take(MAX_NAME).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        if name.chars().nth(MAX_NAME).is_some() {
+            shown.push('…');
+        }
+        format!("{party} {shown}").trim_end().to_owned()
     }
 
     /// All periods without a gap; the one that holds everything if there are none.
@@ -136,6 +192,11 @@ impl Report {
 
     fn lines_of_network(&self, network: &Network, start: i64) -> impl Iterator<Item = Line> {
         let Report { parties, query: Query { by, .. }, sort, .. } = self;
+        let line = move |sum: &Sum| {
+            let mut line = parties.line(*by, sum);
+            line.tally.forwarded = network.forwarded.get(&(start, sum.who.0)).copied().unwrap_or_default();
+            line
+        };
         let sums = network.sums.get(&start).map_or(&[][..], Vec::as_slice);
         let moved: HashSet<Ends> = match network.known[..] {
             [] => HashSet::new(),
@@ -145,7 +206,7 @@ impl Report {
         let quiet = quiet.map(|(who, _)| Line { who: parties.who(*by, *who), tally: Tally::default() });
         let (ranked, apart) = sums.split_at(sums.partition_point(|sum| !parties.who(*by, sum.who).is_pseudo()));
         let rank = |line: &Line| (Reverse(line.who.rank(*sort, line.tally.sent, line.tally.received)), line.who);
-        let mut ranked = merged(ranked.iter().map(|sum| parties.line(*by, sum)), quiet, rank);
+        let mut ranked = merged(ranked.iter().map(line), quiet, rank);
         let mut apart = apart.iter();
         let mut left = self.top;
         let mut rest: Option<Tally> = None;
@@ -157,10 +218,7 @@ impl Report {
                 }
                 rest.get_or_insert_default().add(line.tally);
             }
-            apart
-                .next()
-                .map(|sum| parties.line(*by, sum))
-                .or_else(|| Some(Line { who: by.rest(), tally: rest.take()? }))
+            apart.next().map(line).or_else(|| Some(Line { who: by.rest(), tally: rest.take()? }))
         })
     }
 }
@@ -169,7 +227,7 @@ impl By {
     /// The line of those that were left out.
     fn rest(self) -> Who {
         match self {
-            By::Address => Who::Address(Party::Rest),
+            By::Address | By::Member => Who::Address(Party::Rest),
             By::Pair => Who::Pair(Party::Rest, Party::Rest),
         }
     }

@@ -5,11 +5,14 @@
 //! give equal bytes. Lines of zeros, for those who were quiet in a period, are made up as they are printed.
 
 mod builder;
+mod coverage;
 mod csv;
 mod figures;
 mod json;
 mod layout;
 mod lines;
+mod members;
+mod quotas;
 mod record;
 mod sums;
 mod table;
@@ -21,12 +24,16 @@ use std::io::{self, Write};
 
 use crate::period::Every;
 use crate::time::Timestamp;
-use crate::traffic::{Counts, End, Seen};
+use crate::traffic::{Counts, End, Endpoint, Seen};
+use crate::zerotier::NodeId;
 use crate::zone::Zone;
 
 pub use builder::{Builder, Cut};
+pub use coverage::{Covered, Share};
 pub use figures::thousands;
 pub use lines::Report;
+pub use members::Named;
+pub use quotas::write_quotas;
 pub use table::Style;
 
 /// What one line of a report stands for.
@@ -36,6 +43,8 @@ pub enum By {
     Address,
     /// A source and a destination, with what the one sent to the other.
     Pair,
+    /// A member, with what it sent and received itself, and what it forwarded; an address whose MAC is no member's.
+    Member,
 }
 
 /// What a report is about.
@@ -52,6 +61,8 @@ pub struct Query {
     pub until: Option<Timestamp>,
     /// Whose lines are shown: by pair those that one of its ends is of. Without, all are.
     pub only: Option<Box<dyn Fn(End) -> bool>>,
+    /// Who members are.
+    pub named: Named,
 }
 
 impl Query {
@@ -64,7 +75,7 @@ impl Query {
 /// All there is, in one.
 impl From<By> for Query {
     fn from(by: By) -> Self {
-        Query { by, zone: Zone::UTC, every: None, since: None, until: None, only: None }
+        Query { by, zone: Zone::UTC, every: None, since: None, until: None, only: None, named: Named::default() }
     }
 }
 
@@ -95,16 +106,21 @@ pub enum Format {
 /// An end as a report shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Party {
+    /// A member.
+    Member(NodeId),
     /// A client or a pseudo-end.
     End(End),
     /// Those that `top` left out.
     Rest,
+    /// An end behind a MAC, as long as nobody knows whose that is.
+    At(Endpoint),
 }
 
 impl fmt::Display for Party {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Party::End(end) => end.fmt(f),
+            Party::Member(node) => node.fmt(f),
+            Party::End(end) | Party::At(Endpoint { end, .. }) => end.fmt(f),
             Party::Rest => f.write_str("rest"),
         }
     }
@@ -113,7 +129,7 @@ impl fmt::Display for Party {
 /// Whose figures a line shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Who {
-    /// One address or pseudo-end.
+    /// One address or pseudo-end, or a member.
     Address(Party),
     /// Source and destination.
     Pair(Party, Party),
@@ -133,7 +149,11 @@ impl Who {
 
     /// Whether it is a client's line, or of a pair that one is in.
     fn has_client(self) -> bool {
-        let is_client = |party| matches!(party, Party::End(end) if end.is_addr());
+        let is_client = |party| match party {
+            Party::Member(_) => true,
+            Party::End(end) | Party::At(Endpoint { end, .. }) => end.is_addr(),
+            Party::Rest => false,
+        };
         match self {
             Who::Address(party) => is_client(party),
             Who::Pair(src, dst) => is_client(src) || is_client(dst),
@@ -169,10 +189,12 @@ impl Amount {
 /// The figures of a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// What the address sent; by pair, what the source sent to the destination.
+    /// What the address or member sent; by pair, what the source sent to the destination.
     pub sent: Amount,
     /// What the address received; by pair nothing, so that all lines together are the traffic.
     pub received: Amount,
+    /// How much of it a member forwarded: bytes sent and bytes received.
+    pub forwarded: [u64; 2],
     /// When, as sender or receiver; never, where nothing moved.
     pub seen: Option<Seen>,
 }
@@ -181,9 +203,16 @@ impl Tally {
     fn add(&mut self, more: Tally) {
         self.sent.add(more.sent);
         self.received.add(more.received);
+        self.forwarded.iter_mut().zip(more.forwarded).for_each(|(sum, more)| *sum = sum.saturating_add(more));
         if let Some(seen) = more.seen {
             self.seen.get_or_insert(seen).merge(seen);
         }
+    }
+
+    /// Bytes that a member sent and received itself.
+    fn own(&self) -> [u64; 2] {
+        let [sent, received] = self.forwarded;
+        [self.sent.bytes.saturating_sub(sent), self.received.bytes.saturating_sub(received)]
     }
 
     /// Bytes sent and received.

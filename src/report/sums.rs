@@ -66,11 +66,16 @@ impl Parties {
         number
     }
 
+    /// The party with this number.
+    pub(super) fn party(&self, number: u32) -> Party {
+        self.list[number as usize]
+    }
+
     /// Whose line it is.
     pub(super) fn who(&self, by: By, (src, dst): Ends) -> Who {
         let (src, dst) = (self.list[src as usize], self.list[dst as usize]);
         match by {
-            By::Address => Who::Address(src),
+            By::Address | By::Member => Who::Address(src),
             By::Pair => Who::Pair(src, dst),
         }
     }
@@ -78,7 +83,7 @@ impl Parties {
     /// The line of a sum.
     pub(super) fn line(&self, by: By, sum: &Sum) -> Line {
         let seen = Seen { first: sum.first.time(), last: sum.last.time() };
-        let tally = Tally { sent: sum.sent, received: sum.received, seen: Some(seen) };
+        let tally = Tally { sent: sum.sent, received: sum.received, forwarded: [0; 2], seen: Some(seen) };
         Line { who: self.who(by, sum.who), tally }
     }
 }
@@ -106,6 +111,24 @@ impl Sums {
         sum.received.add(received);
         sum.first = sum.first.min(Moment::of(seen.first));
         sum.last = sum.last.max(Moment::of(seen.last));
+    }
+
+    /// Whose the sums are: their sources.
+    pub(super) fn firsts(&self) -> impl Iterator<Item = u32> {
+        self.sums.iter().map(|sum| sum.who.0)
+    }
+
+    /// The sums of those that `line` of an address, with its bytes sent and received, says: none where it says nobody.
+    pub(super) fn regrouped(self, mut line: impl FnMut(u32, [u64; 2]) -> Option<u32>) -> Sums {
+        let mut sums = Sums::default();
+        for Sum { who: (address, _), sent, received, first, last } in self.sums {
+            if let Some(number) = line(address, [sent.bytes, received.bytes]) {
+                let seen = Seen { first: first.time(), last: last.time() };
+                let place = sums.place((number, number), seen);
+                sums.add(place, sent, received, seen);
+            }
+        }
+        sums
     }
 
     /// All sums in the order of their lines, where the ones that stand apart come last.

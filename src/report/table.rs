@@ -2,8 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::layout::Layout;
+use super::layout::{self, Layout};
 use super::{By, Line, Report, Tally, Who, figures};
+use crate::period::Period;
 
 /// How a table looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +28,14 @@ pub(super) fn write(out: &mut dyn Write, report: &Report, style: Style) -> io::R
             write!(out, "{between}")?;
             table.bold(out, &format!("{} to {}", calendar.heading(period.start), calendar.heading(period.end)))?;
             between = "\n";
+            table.coverage(out, Some(period))?;
         }
         table.write(out, report.lines_of(period), &total)?;
     }
     let offset = report.offset().unwrap_or_default();
-    writeln!(out, "{between}time zone: {} ({offset})", report.query.zone)
+    out.write_all(between.as_bytes())?;
+    table.coverage(out, None)?;
+    writeln!(out, "time zone: {} ({offset})", report.query.zone)
 }
 
 /// All lines in one.
@@ -57,6 +61,19 @@ impl Table<'_> {
         writeln!(out, "{bold}{line}{plain}")
     }
 
+    /// A line for each network that says how complete the figures of a period are, or of all periods.
+    fn coverage(&self, out: &mut dyn Write, period: Option<Period>) -> io::Result<()> {
+        let Table { report, .. } = self;
+        let known = report.networks().filter_map(|name| Some((name, report.covered(name, period)?)));
+        for (name, covered) in known {
+            match layout::harmless(name) {
+                name if report.shows_networks() => writeln!(out, "{name}: {covered}")?,
+                _ => writeln!(out, "{covered}")?,
+            }
+        }
+        Ok(())
+    }
+
     /// The lines of a period between header and total.
     fn write<'a>(
         &self,
@@ -66,12 +83,14 @@ impl Table<'_> {
     ) -> io::Result<()> {
         let Table { report, layout, .. } = self;
         let networks = report.shows_networks();
+        let by = report.query.by;
         let of = if networks { "network" } else { "" };
-        let name = match report.query.by {
+        let name = match by {
             By::Address => layout.name(of, "address", None),
             By::Pair => layout.name(of, "source", Some("destination")),
+            By::Member => layout.name(of, "member", None),
         };
-        let header = layout.line(name, |column| column.name(report.query.by).to_owned());
+        let header = layout.line(name, |column| column.name(by).to_owned());
         for line in header.lines() {
             self.bold(out, line)?;
         }
@@ -83,16 +102,16 @@ impl Table<'_> {
                 name => name,
             };
             let name = match who {
-                Who::Address(addr) => layout.name(of, &addr.to_string(), None),
+                Who::Address(party) => layout.name(of, &report.label(network, party), None),
                 Who::Pair(src, dst) => layout.name(of, &src.to_string(), Some(&dst.to_string())),
             };
             let bar = figures::bar(tally.bytes(), self.most, layout.bar);
-            let line = layout.line(name, |column| column.text(&tally, total)) + " " + &bar;
+            let line = layout.line(name, |column| column.text(by, &tally, total)) + " " + &bar;
             writeln!(out, "{}", line.trim_end())?;
         }
 
         let name = if networks { layout.name("total", "", None) } else { layout.name("", "total", None) };
-        let line = layout.line(name, |column| column.text(total, total));
+        let line = layout.line(name, |column| column.text(by, total, total));
         writeln!(out, "{}\n{line}", "─".repeat(line.chars().count()))
     }
 }

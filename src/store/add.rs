@@ -36,6 +36,11 @@ impl Source {
         Source { network, origin, epoch: 0, endpoints: Vec::new(), pairs: Vec::new() }
     }
 
+    /// Whose traffic it is.
+    pub fn network(&self) -> NetworkId {
+        self.network
+    }
+
     /// Forgets what was found before `epoch`.
     pub(super) fn renew(&mut self, epoch: u64) {
         if self.epoch != epoch {

@@ -6,6 +6,7 @@
 //! A clock that jumps must not cost anything. So age is measured by two: the machine's, and one that is kept in the
 //! database and never jumps. Only what is old by both is touched.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -14,7 +15,7 @@ use rusqlite::{Connection, params};
 use super::history::History;
 use super::level::{BUCKETS, Changes, DAYS, Interval};
 use super::table::Damage;
-use super::{Writer, blame};
+use super::{Writer, blame, coverage};
 use crate::time::{Span, Timestamp};
 use crate::traffic::Origin;
 
@@ -22,7 +23,7 @@ use crate::traffic::Origin;
 const WEEK: i64 = 7 * 86_400;
 
 /// Rows that are moved or deleted in one transaction: few enough that nobody has to wait for it.
-const AT_ONCE: usize = 1000;
+const AT_ONCE: usize = 4000;
 
 /// Buckets in one transaction.
 const BUCKETS_AT_ONCE: usize = 100;
@@ -139,30 +140,33 @@ fn find(conn: &Connection, seconds: u32, old: Limits, too_old: Option<Limits>) -
 fn merge(conn: &Connection, buckets: &[i64], seconds: u32, old: Limits, rows: usize) -> Result<()> {
     let mut changes = Changes::new(conn, &BUCKETS)?;
     let mut left = rows;
+    // What goes into a longer bucket at once is summed up first: it is written once.
+    let mut moved: BTreeMap<_, (i64, Vec<_>)> = BTreeMap::new();
     for id in buckets {
         let mut from = changes.open_id(*id)?;
         let Interval { network, origin, span, written, .. } = from.interval;
         ensure!(old.merges(&from.interval, seconds), Damage(format!("bucket {id} is not in its place")));
         let into = span.widened(seconds);
         let usage = changes.take(&mut from, i64::MAX, left)?;
-        if !usage.is_empty() {
-            let mut longer = changes.open(network, origin, into, written)?;
-            for (pair, usage) in &usage {
-                changes.add(&mut longer, *pair, usage.within(span, into))?;
-            }
-            changes.close(longer)?;
-        }
-        if usage.len() == left {
+        let all = usage.len() < left;
+        left -= usage.len();
+        let (latest, rows) = moved.entry((network, origin)).or_default();
+        *latest = written.max(*latest);
+        rows.extend(usage.into_iter().map(|(pair, usage)| (into, pair, usage.within(span, into))));
+        if !all {
             changes.close(from)?;
             break;
         }
         changes.remove(&from)?;
-        left -= usage.len();
+    }
+    for ((network, origin), (written, mut rows)) in moved {
+        changes.add_all(network, origin, written, &mut rows)?;
     }
     changes.seal()
 }
 
-/// Deletes usage of a day and of its buckets, by pairs: of each pair all or nothing. Says when the day ends.
+/// Deletes usage of a day and of its buckets, by pairs: of each pair all or nothing. What was seen of the time goes
+/// last. Says when the day ends.
 fn delete(conn: &Connection, id: i64, too_old: Limits, rows: usize) -> Result<i64> {
     let (mut days, mut buckets) = (Changes::new(conn, &DAYS)?, Changes::new(conn, &BUCKETS)?);
     let mut day = days.open_id(id)?;
@@ -189,5 +193,8 @@ fn delete(conn: &Connection, id: i64, too_old: Limits, rows: usize) -> Result<i6
     }
     buckets.seal()?;
     days.seal()?;
+    if rest.is_none() {
+        coverage::forget(conn, network, span.end(), rows)?;
+    }
     Ok(span.end())
 }

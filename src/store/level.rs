@@ -1,7 +1,6 @@
 //! Usage by intervals, on two levels: buckets of minutes or hours, and days. What is said of one holds of the other.
 
 use anyhow::{Context, Result, bail};
-use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, Statement, ToSql, params};
 
 use super::table::{self, BUCKET, DAY, Damage, Puts, Seal, Table};
@@ -122,7 +121,7 @@ impl Interval {
 impl Level {
     pub(super) fn checksum(&self, pair: i64, usage: &Usage) -> i64 {
         let Usage { bytes, packets, copies, first, last } = *usage;
-        table::checksum(self.usage, [pair, bytes, packets, copies, first, last].map(ValueRef::Integer))
+        table::checksum_of_integers(self.usage, [pair, bytes, packets, copies, first, last])
     }
 
     /// Selects an interval's usage for [`Level::scan`].
@@ -340,7 +339,7 @@ impl<'c> Changes<'c> {
     /// If what was taken out of it is not what was written.
     pub(super) fn remove(&mut self, open: &Open) -> Result<()> {
         match open.before {
-            Some(before) if open.interval.usage == Seal::NONE => self.puts.remove(before, open.interval.id),
+            Some(before) if open.interval.usage == Seal::NONE => self.puts.remove(before, &[open.interval.id]),
             _ => bail!(open.interval.damaged()),
         }
     }

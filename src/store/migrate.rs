@@ -8,7 +8,10 @@ use rusqlite::Connection;
 
 use super::history::History;
 use super::level::{BUCKETS, DAYS, Interval};
-use super::table::{BUCKET, BUCKET_2, DAY, Damage, HISTORY, IMPORT, IMPORT_5, Mark, TABLES, TABLES_2};
+use super::table::{
+    ADDRESS_NAME, ASSIGNMENT, BUCKET, BUCKET_2, DAY, Damage, HISTORY, IMPORT, IMPORT_5, MEMBER, Mark, OBSERVED, TABLES,
+    TABLES_2,
+};
 use super::{blame, days, explain};
 use crate::traffic::Origin;
 
@@ -19,6 +22,10 @@ const MIGRATIONS: &[Migration] = &[
     (include_str!("../../migrations/0001_start.sql"), |_| Ok(())),
     (include_str!("../../migrations/0002_checksums.sql"), seal_first),
     (include_str!("../../migrations/0003_history.sql"), begin_history),
+    (include_str!("../../migrations/0004_coverage.sql"), |conn| OBSERVED.seal_anew(conn)),
+    (include_str!("../../migrations/0005_members.sql"), |conn| {
+        [&MEMBER, &ASSIGNMENT, &ADDRESS_NAME].iter().try_for_each(|table| table.seal_anew(conn))
+    }),
     (include_str!("../../migrations/0006_imports.sql"), tell_imports_apart),
 ];
 

@@ -7,7 +7,7 @@
 //! - **All or nothing.** A flush, or the import of a file, is one transaction. Once [`Writer::commit`] returns it
 //!   survives kill -9 and a power cut (`synchronous=FULL`); before that nothing of it is seen.
 //! - **Every packet counts for both its ends.** The totals are the sums of the usage, by endpoint and origin; so all
-//!   that was sent was received. [`End::Beyond`] has usage and no total, what is unlisted a total and no usage; where
+//!   that was sent was received. [`End::Beyond`](crate::traffic::End::Beyond) has usage and no total, what is unlisted a total and no usage; where
 //!   a repair lost usage, the totals still have it.
 //! - **Numbers never wrap.** A count above 2⁶³ − 1 is an error, whether it comes in or grows there by adding.
 //! - **Live and imported stay apart** ([`Origin`](crate::traffic::Origin)): an import must not show in a counter.
@@ -19,6 +19,7 @@
 
 mod add;
 mod age;
+mod coverage;
 mod days;
 mod forget;
 mod fresh;
@@ -27,11 +28,13 @@ mod info;
 mod level;
 mod live;
 mod log;
+mod members;
 mod merge;
 mod migrate;
 mod read;
 mod repair;
 mod rows;
+mod snapshot;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -44,16 +47,18 @@ use anyhow::{Context, Result, anyhow, ensure};
 use rusqlite::ErrorCode;
 
 use crate::time::{Bucket, SECOND, Timestamp};
-use crate::traffic::{End, Seen, Totals};
+use crate::traffic::{Endpoint, Seen, Totals};
 use table::Damage;
 
 pub use add::Source;
 pub use forget::Forgotten;
 pub use info::{Info, NetworkInfo, is_in_use};
 pub use live::Live;
+pub use members::KeptMember;
 pub use merge::{Merged, Part, merge};
 pub use read::Reader;
 pub use repair::{Repaired, repair};
+pub use snapshot::Snapshot;
 pub use write::Writer;
 
 /// A network in one database. Void if it came from a transaction that was rolled back.
@@ -65,9 +70,9 @@ pub struct NetworkId(i64);
 pub struct LiveTotals {
     /// The network.
     pub network: NetworkId,
-    /// Who.
-    pub end: End,
-    /// How much.
+    /// Who, and the first MAC that was seen with it.
+    pub endpoint: Endpoint,
+    /// How much, behind whatever MAC.
     pub totals: Totals,
 }
 

@@ -13,18 +13,19 @@ use tempfile::TempDir;
 use super::history::History;
 use super::level::{BUCKETS, DAYS, Level};
 use super::rows::{endpoint, rows};
-use super::table::{Damage, ENDPOINT, HISTORY, IMPORT, NETWORK, TOTAL};
-use super::{blame, days, explain, log, migrate, resolve, seen, wal};
+use super::table::{ADDRESS_NAME, ASSIGNMENT, Damage, ENDPOINT, HISTORY, IMPORT, MEMBER, NETWORK, TOTAL};
+use super::{blame, coverage, days, explain, log, migrate, resolve, seen, wal};
+use crate::coverage::Observed;
 use crate::time::{Bucket, Timestamp};
-use crate::traffic::{End, Origin, Row};
+use crate::traffic::{Endpoint, Origin, Row};
 
 /// Reads a database while a [`Writer`](super::Writer) writes it, after it stopped, or after it was killed.
 ///
 /// It never writes the database, nor creates it. In a process that also has the writer, it goes before the writer.
 #[derive(Debug)]
 pub struct Reader {
-    conn: Connection,
-    path: PathBuf,
+    pub(super) conn: Connection,
+    pub(super) path: PathBuf,
     /// Opened as a file that nobody writes; see [`Reader::open`].
     immutable: bool,
     /// Where the copy is that is read, if not in its own place.
@@ -103,30 +104,20 @@ impl Reader {
     ///
     /// # Errors
     /// If the database cannot be read or is damaged.
-    pub fn first_seen(&self, origin: Option<Origin>, mut each: impl FnMut(&str, End, Timestamp)) -> Result<()> {
+    pub fn first_seen(&self, origin: Option<Origin>, each: impl FnMut(&str, Endpoint, Timestamp)) -> Result<()> {
         let now = self.conn.unchecked_transaction()?;
-        let mut read = || -> Result<()> {
-            let mut networks = HashMap::new();
-            NETWORK.scan(&now, |row| {
-                networks.insert(row.get::<_, i64>(0)?, row.get::<_, String>(1)?);
-                Ok(())
-            })?;
-            let mut ends = HashMap::new();
-            ENDPOINT.scan(&now, |row| {
-                ends.insert(row.get::<_, i64>(0)?, (row.get::<_, i64>(1)?, endpoint(row, 2)?.end));
-                Ok(())
-            })?;
-            TOTAL.scan(&now, |row| {
-                let (id, of): (i64, i64) = (row.get(0)?, row.get(1)?);
-                if origin.is_none_or(|origin| origin as i64 == of) {
-                    let (network, end) = ends.get(&id).ok_or_else(|| Damage(format!("endpoint {id} has no row")))?;
-                    let name = networks.get(network).ok_or_else(|| Damage(format!("network {network} has no row")))?;
-                    each(name, *end, seen(row, 6)?.first);
-                }
-                Ok(())
-            })
-        };
-        read().map_err(|error| blame(&self.path, "cannot read", error))?;
+        first_seen(&now, origin, each).map_err(|error| blame(&self.path, "cannot read", error))?;
+        self.check_unwritten()
+    }
+
+    /// Gives `each` the network's name, the start and what was seen of all five minutes that `serve` captured in, by
+    /// ascending start.
+    ///
+    /// # Errors
+    /// If the database cannot be read or is damaged. What came before is not to be believed then.
+    pub fn observed(&self, each: impl FnMut(&str, i64, &Observed)) -> Result<()> {
+        let now = self.conn.unchecked_transaction()?;
+        coverage::scan(&now, each).map_err(|error| blame(&self.path, "cannot read", error))?;
         self.check_unwritten()
     }
 
@@ -166,6 +157,33 @@ impl Reader {
         ensure!(unwritten, "{} is written to just now: try again", self.path.display());
         Ok(())
     }
+}
+
+/// [`Reader::first_seen`] of a connection with a transaction open.
+pub(super) fn first_seen(
+    conn: &Connection,
+    origin: Option<Origin>,
+    mut each: impl FnMut(&str, Endpoint, Timestamp),
+) -> Result<()> {
+    let mut networks = HashMap::new();
+    NETWORK.scan(conn, |row| {
+        networks.insert(row.get::<_, i64>(0)?, row.get::<_, String>(1)?);
+        Ok(())
+    })?;
+    let mut ends = HashMap::new();
+    ENDPOINT.scan(conn, |row| {
+        ends.insert(row.get::<_, i64>(0)?, (row.get::<_, i64>(1)?, endpoint(row, 2)?));
+        Ok(())
+    })?;
+    TOTAL.scan(conn, |row| {
+        let (id, of): (i64, i64) = (row.get(0)?, row.get(1)?);
+        if origin.is_none_or(|origin| origin as i64 == of) {
+            let (network, endpoint) = ends.get(&id).ok_or_else(|| Damage(format!("endpoint {id} has no row")))?;
+            let name = networks.get(network).ok_or_else(|| Damage(format!("network {network} has no row")))?;
+            each(name, *endpoint, seen(row, 6)?.first);
+        }
+        Ok(())
+    })
 }
 
 /// Opens the database and reads its first page, as only then SQLite opens the files beside it; or, `immutable`, without
@@ -219,7 +237,8 @@ fn immutable_uri(path: &Path) -> String {
 pub(super) fn verify(conn: &Connection) -> Result<()> {
     rows(conn, None, None..None, |_| None, |_, _, _| Ok(()))?;
     days::check(conn)?;
-    for table in [&TOTAL, &IMPORT, &HISTORY] {
+    coverage::scan(conn, |_, _, _| ())?;
+    for table in [&TOTAL, &IMPORT, &HISTORY, &MEMBER, &ASSIGNMENT, &ADDRESS_NAME] {
         table.scan(conn, |_| Ok(()))?;
     }
     // Rows of usage without a bucket would show nowhere.

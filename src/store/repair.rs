@@ -12,7 +12,7 @@ use super::add::FORGOTTEN;
 use super::fresh::Fresh;
 use super::level::{BUCKETS, Interval, Usage};
 use super::read::connect;
-use super::table::{BUCKET, DAY, HISTORY, IMPORT, IMPORT_5, Seal, TABLES, TABLES_2, Table};
+use super::table::{BUCKET, DAY, HISTORY, Seal, Table, tables};
 use super::{Reader, Writer, days, log, migrate, resolve, shm, wal};
 use crate::time::Timestamp;
 
@@ -106,15 +106,8 @@ fn save(old: &Connection, version: u32, writer: &mut Writer) -> Result<Repaired>
     // What hangs in the air is seen to before the end.
     writer.conn.pragma_update(None, "foreign_keys", false)?;
     let new = writer.conn.transaction()?;
-    let tables = match version {
-        2 => TABLES_2.to_vec(),
-        version if version < migrate::newest() => {
-            TABLES.map(|table| if table.name == IMPORT.name { &IMPORT_5 } else { table }).to_vec()
-        }
-        _ => TABLES.to_vec(),
-    };
     // Days are made of the buckets that are kept.
-    for table in tables.iter().filter(|table| table.name != DAY.name) {
+    for table in tables(version).into_iter().filter(|table| table.name != DAY.name) {
         if table.name == HISTORY.name {
             new.execute_batch("DELETE FROM history")?;
         }
@@ -215,9 +208,12 @@ fn copy_usage(old: &Connection, new: &Connection, lost: &mut Vec<String>) -> Res
 fn adopt_orphans(new: &Connection) -> Result<()> {
     let sql = format!(
         "INSERT INTO network (id, name)
-         SELECT DISTINCT network, 'network-' || network FROM (SELECT network FROM endpoint UNION SELECT network FROM bucket)
+         SELECT DISTINCT network, 'network-' || network FROM (SELECT network FROM endpoint UNION SELECT network FROM bucket
+                                         UNION SELECT network FROM observed)
          WHERE network NOT IN (SELECT id FROM network);
          DELETE FROM total WHERE endpoint NOT IN (SELECT id FROM endpoint);
+         DELETE FROM member WHERE network NOT IN (SELECT id FROM network);
+         DELETE FROM assignment WHERE member NOT IN (SELECT id FROM member);
          CREATE TEMP TABLE orphan AS
          SELECT bucket.network, src.id AS src, dst.id AS dst, usage.*
          FROM usage JOIN bucket ON bucket.id = usage.bucket

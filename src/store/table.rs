@@ -78,8 +78,47 @@ pub(super) const IMPORT: Table = Table {
 /// As it was up to version 5.
 pub(super) const IMPORT_5: Table = Table { name: "import", key: "id", columns: IMPORT.columns.split_at(10).0 };
 
+pub(super) const MEMBER: Table = Table {
+    name: "member",
+    key: "id",
+    columns: &["id", "network", "node", "name", "told", "authorized", "sent_bytes", "received_bytes"],
+};
+pub(super) const ASSIGNMENT: Table = Table { name: "assignment", key: "id", columns: &["id", "member", "addr"] };
+pub(super) const ADDRESS_NAME: Table = Table { name: "address_name", key: "id", columns: &["id", "addr", "name"] };
+
+pub(super) const OBSERVED: Table = Table {
+    name: "observed",
+    key: "start, network",
+    columns: &["start", "network", "seconds", "which", "frames", "teed", "dropped", "pairs", "singles"],
+};
+
 /// All that have a seal.
-pub(super) const TABLES: [&Table; 8] = [&NETWORK, &ENDPOINT, &PAIR, &BUCKET, &DAY, &TOTAL, &IMPORT, &HISTORY];
+pub(super) const TABLES: [&Table; 12] = [
+    &NETWORK,
+    &ENDPOINT,
+    &PAIR,
+    &BUCKET,
+    &DAY,
+    &TOTAL,
+    &IMPORT,
+    &HISTORY,
+    &OBSERVED,
+    &MEMBER,
+    &ASSIGNMENT,
+    &ADDRESS_NAME,
+];
+
+/// Those that have one in this version, from 2 on.
+pub(super) fn tables(version: u32) -> Vec<&'static Table> {
+    let there = match version {
+        2 => return TABLES_2.to_vec(),
+        3 => 8,
+        4 => 9,
+        _ => TABLES.len(),
+    };
+    let as_it_was = |table: &&'static Table| if version < 6 && table.name == IMPORT.name { &IMPORT_5 } else { *table };
+    TABLES[..there].iter().map(as_it_was).collect()
+}
 
 /// Those that had one in version 2.
 pub(super) const TABLES_2: [&Table; 6] = [&NETWORK, &ENDPOINT, &PAIR, &BUCKET_2, &TOTAL, &IMPORT_5];
@@ -126,6 +165,20 @@ pub(super) fn checksum<'a>(table: &str, values: impl IntoIterator<Item = ValueRe
     bytes.checksum()
 }
 
+/// The same of integers alone, of which there are many, and of a table whose name has at most 16 bytes.
+pub(super) fn checksum_of_integers(table: &str, values: [i64; 6]) -> i64 {
+    let mut bytes = [0; 9 + 16 + 6 * 9];
+    let (name, rest) = bytes.split_at_mut(9 + table.len());
+    name[0] = b't';
+    name[1..9].copy_from_slice(&(table.len() as u64).to_le_bytes());
+    name[9..].copy_from_slice(table.as_bytes());
+    for (place, value) in rest.chunks_exact_mut(9).zip(values) {
+        place[0] = b'i';
+        place[1..].copy_from_slice(&value.to_le_bytes());
+    }
+    XxHash3_64::oneshot(&bytes[..9 + table.len() + 6 * 9]).cast_signed()
+}
+
 impl Table {
     /// Selects the rows, checksum last, with the rest of the statement behind it.
     pub(super) fn select(&self, rest: &str) -> String {
@@ -167,6 +220,12 @@ impl Table {
         Ok(())
     }
 
+    /// SQL that is true of the row whose key are the first values.
+    fn has_key(&self) -> String {
+        let columns = self.key.split(", ").zip(1..).map(|(column, at)| format!("{column} = ?{at}"));
+        columns.collect::<Vec<_>>().join(" AND ")
+    }
+
     /// What is known of all rows together.
     pub(super) fn seal(&self, conn: &Connection) -> Result<Seal> {
         let sql = "SELECT rows, checksum FROM seal WHERE name = ?1";
@@ -190,16 +249,16 @@ impl Table {
         let mut statement = conn.prepare(&self.select(""))?;
         let mut rows = statement.query([])?;
         let mut seal = Seal::NONE;
-        let key: Vec<_> = self.key.split(", ").zip(1..).map(|(column, at)| format!("{column} = ?{at}")).collect();
+        let key = self.key.split(", ").count();
         let mut changed = Vec::new();
         while let Some(row) = rows.next()? {
             let values = (0..self.columns.len()).map(|at| row.get_ref(at)).collect::<Result<Vec<_>, _>>()?;
             let checksum = checksum(self.name, values);
             seal = seal.plus(1, checksum);
-            let of = (0..key.len()).map(|at| row.get::<_, i64>(at)).collect::<Result<Vec<_>, _>>()?;
+            let of = (0..key).map(|at| row.get::<_, i64>(at)).collect::<Result<Vec<_>, _>>()?;
             changed.push((of, checksum));
         }
-        let sql = format!("UPDATE {} SET checksum = ?{} WHERE {}", self.name, key.len() + 1, key.join(" AND "));
+        let sql = format!("UPDATE {} SET checksum = ?{} WHERE {}", self.name, key + 1, self.has_key());
         let mut update = conn.prepare(&sql)?;
         for (mut values, checksum) in changed {
             values.push(checksum);
@@ -299,9 +358,10 @@ impl<'c> Puts<'c> {
         Ok(())
     }
 
-    /// Takes out a row of a table with an id; `before` is its checksum.
-    pub(super) fn remove(&mut self, before: i64, id: i64) -> Result<()> {
-        self.conn.execute(&format!("DELETE FROM {} WHERE id = ?1", self.table.name), [id])?;
+    /// Takes out the row with this key; `before` is its checksum.
+    pub(super) fn remove(&mut self, before: i64, key: &[i64]) -> Result<()> {
+        let sql = format!("DELETE FROM {} WHERE {}", self.table.name, self.table.has_key());
+        self.conn.execute(&sql, rusqlite::params_from_iter(key))?;
         self.seal = self.seal.plus(-1, before.wrapping_neg());
         self.changed = true;
         Ok(())

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -5,14 +6,18 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
+use crate::coverage::{Observed, Seconds};
 use crate::traffic::{Counts, Delta, DeltaRow, Directory, End, Endpoint, Origin, Row, Totals};
 
 mod access;
 mod age;
+mod coverage;
 mod damage;
 mod days;
 mod log;
+mod members;
 mod merge;
+mod snapshot;
 mod steps;
 mod sums;
 
@@ -60,9 +65,17 @@ fn five_minutes(start: i64) -> Bucket {
     Bucket { start, seconds: 300 }
 }
 
+/// These seconds of five minutes, and so many of everything else.
+fn seen(seconds: std::ops::Range<u32>, count: u64) -> Observed {
+    let mut up = Seconds::default();
+    up.mark(seconds);
+    Observed { up, frames: 9 * count, teed: 8 * count, dropped: count, pairs: 4 * count, singles: count / 2 }
+}
+
 /// What the network "n" moved live.
 fn live_totals(writer: &Writer) -> Vec<(End, Totals)> {
-    let mut totals: Vec<_> = writer.live_totals().unwrap().into_iter().map(|live| (live.end, live.totals)).collect();
+    let mut totals: Vec<_> =
+        writer.live_totals().unwrap().into_iter().map(|live| (live.endpoint.end, live.totals)).collect();
     totals.sort_by_key(|(end, _)| *end);
     totals
 }

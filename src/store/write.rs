@@ -19,9 +19,11 @@ use super::read;
 use super::rows::endpoint;
 use super::table::{Damage, ENDPOINT, IMPORT, Mark, NETWORK, TABLES, TOTAL};
 use super::{
-    Import, LiveTotals, NetworkId, blame, companions, count, explain, import, log, migrate, resolve, shm, totals, wal,
+    Import, LiveTotals, NetworkId, blame, companions, count, coverage, explain, import, log, migrate, resolve, shm,
+    totals, wal,
 };
-use crate::traffic::{DeltaRow, Directory, End, Origin, Totals};
+use crate::coverage::Observed;
+use crate::traffic::{DeltaRow, Directory, Endpoint, Origin, Totals};
 
 /// Before this version SQLite may lose commits in WAL mode.
 const SAFE_SQLITE: i32 = 3_051_003;
@@ -146,7 +148,7 @@ impl Writer {
     }
 
     /// What was captured live, in the order in which the database first met each end. What clients moved while
-    /// [unlisted](Writer::add_unlisted) is part of [`End::Other`].
+    /// [unlisted](Writer::add_unlisted) is part of [`End::Other`](crate::traffic::End::Other).
     ///
     /// # Errors
     /// Within a transaction, as what is not committed is not to be shown, or if the database is damaged or cannot be
@@ -264,6 +266,20 @@ impl Writer {
         self.or_roll_back(added)
     }
 
+    /// Adds what was seen of a network, by the starts of the five minutes.
+    ///
+    /// # Errors
+    /// As [`Writer::add`].
+    pub fn add_observed<'a>(
+        &mut self,
+        network: NetworkId,
+        more: impl IntoIterator<Item = (&'a i64, &'a Observed)>,
+    ) -> Result<()> {
+        self.check_open()?;
+        let added = coverage::add(&self.conn, network, more).map_err(|error| self.writing(error));
+        self.or_roll_back(added)
+    }
+
     /// The import of the file with this hash, if it was imported.
     ///
     /// # Errors
@@ -314,7 +330,7 @@ impl Writer {
         counted.map_err(anyhow::Error::from).flatten().map_err(|error| self.reading(error))
     }
 
-    fn check_open(&self) -> Result<()> {
+    pub(super) fn check_open(&self) -> Result<()> {
         ensure!(self.open && !self.conn.is_autocommit(), "no transaction is open on {}", self.path.display());
         Ok(())
     }
@@ -341,11 +357,11 @@ impl Writer {
 fn live_totals(conn: &Connection) -> Result<Vec<LiveTotals>> {
     let now = conn.unchecked_transaction()?;
     // By the number of the endpoint, as they come.
-    let mut ends: Vec<(i64, i64, End)> = Vec::new();
+    let mut ends: Vec<(i64, i64, Endpoint)> = Vec::new();
     ENDPOINT.scan(&now, |row| {
         // What was forgotten shows in reports only.
         if row.get_ref(2)?.as_str()? != FORGOTTEN {
-            ends.push((row.get(0)?, row.get(1)?, endpoint(row, 2)?.end));
+            ends.push((row.get(0)?, row.get(1)?, endpoint(row, 2)?));
         }
         Ok(())
     })?;
@@ -355,11 +371,11 @@ fn live_totals(conn: &Connection) -> Result<Vec<LiveTotals>> {
         let (id, origin): (i64, i64) = (row.get(0)?, row.get(1)?);
         let place = ends.binary_search_by_key(&id, |(id, ..)| *id);
         let (Ok(at), true) = (place, origin == Origin::Live as i64) else { return Ok(()) };
-        let (_, network, end) = ends[at];
+        let (_, network, endpoint) = ends[at];
         let totals = totals(row, 2)?;
-        let at = *known.entry((network, end)).or_insert(found.len());
+        let at = *known.entry((network, endpoint.end)).or_insert(found.len());
         if at == found.len() {
-            found.push(LiveTotals { network: NetworkId(network), end, totals });
+            found.push(LiveTotals { network: NetworkId(network), endpoint, totals });
         } else {
             found[at].totals.add(&totals);
         }

@@ -1,4 +1,5 @@
-//! The HTTP edge: a listening socket, and answers that no client can hold up.
+//! The HTTP edge: a listening socket, and answers that no client can hold up; and, the other way round, a question to
+//! another server ([`client`]).
 //!
 //! The caller gives a handler from paths to [`Response`]s; everything that is HTTP stays here, and hyper is used nowhere
 //! else. A metrics port is often open to a whole network, so a client is trusted with nothing:
@@ -11,6 +12,7 @@
 //! * Headers, connections and the bytes of answers not yet taken are bounded. Request bodies are never read.
 
 mod answers;
+pub mod client;
 mod connections;
 mod listen;
 mod page;

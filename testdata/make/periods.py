@@ -52,7 +52,7 @@ def by_period(sent, every, tz, month_start=1, top=None, pairs=False, only=None, 
     periods = starts(seconds(since) if since else min(times), seconds(until) - 1e-6 if until else max(times),
                      every, zone, month_start)
     header = "period_start,src,dst,bytes,packets" if pairs else "period_start,addr,sent_bytes,received_bytes,sent_packets,received_packets"
-    rows = [header + ",first_seen,last_seen"]
+    rows = [header + ",first_seen,last_seen,coverage,copies_seen,dropped_packets,estimated_lost"]
     known = set()
     for start, end in zip(periods, periods[1:] + [1 << 40]):
         lines = {}
@@ -90,7 +90,7 @@ def by_period(sent, every, tz, month_start=1, top=None, pairs=False, only=None, 
             if who in lines:
                 *figures, seen = lines[who]
                 ends = [min(seen, key=seconds), max(seen, key=seconds)] if seen else ["", ""]
-                rows.append(",".join([local(start, zone).isoformat(), *who, *map(str, figures), *ends]))
+                rows.append(",".join([local(start, zone).isoformat(), *who, *map(str, figures), *ends, *[""] * 4]))
     return rows
 
 

@@ -12,6 +12,7 @@
 mod support;
 
 mod clock;
+mod coverage;
 mod cut;
 mod disk;
 mod frozen;

@@ -53,7 +53,12 @@ impl Shim {
 
     /// Makes a `serve` feel it.
     pub fn around<'n>(&self, setup: Setup<'n>) -> Setup<'n> {
-        setup.env("LD_PRELOAD", library()).env("FAULTS_DB", &self.db).env("FAULTS_CONTROL", &self.control_path)
+        self.environment().into_iter().fold(setup, |setup, (name, value)| setup.env(name, value))
+    }
+
+    /// What a program feels it by.
+    pub fn environment(&self) -> [(&'static str, &Path); 3] {
+        [("LD_PRELOAD", library()), ("FAULTS_DB", &self.db), ("FAULTS_CONTROL", &self.control_path)]
     }
 
     /// The same, and keeps a log.

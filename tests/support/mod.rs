@@ -6,6 +6,7 @@ pub mod numbers;
 pub mod pcap;
 pub mod prometheus;
 pub mod serve;
+pub mod server;
 #[cfg(feature = "live")]
 pub mod wire;
 

@@ -227,11 +227,28 @@ fn sample(line: &str) -> Sample {
         Some((name, labels)) => (name, labels.strip_suffix("\"}").unwrap_or_else(|| panic!("no labels: {line}"))),
         None => (series, ""),
     };
-    let labels = labels.split("\",").filter(|label| !label.is_empty()).map(|label| {
-        let (label, value) = label.split_once("=\"").unwrap_or_else(|| panic!("no label: {line}"));
-        (label.to_owned(), value.to_owned())
-    });
-    Sample { name: name.to_owned(), labels: labels.collect(), value: value.to_owned() }
+    let mut rest = labels;
+    let mut labels = BTreeMap::new();
+    while let Some((label, after)) = rest.trim_start_matches(',').split_once("=\"") {
+        let mut value = String::new();
+        let mut chars = after.chars();
+        loop {
+            match chars.next() {
+                // That of the last label was taken off.
+                None | Some('"') => break,
+                Some('\\') => value.push(match chars.next() {
+                    Some('n') => '\n',
+                    Some(c @ ('\\' | '"')) => c,
+                    other => panic!("{other:?} is escaped: {line}"),
+                }),
+                Some(c) => value.push(c),
+            }
+        }
+        assert!(labels.insert(label.to_owned(), value).is_none(), "a label twice: {line}");
+        rest = chars.as_str();
+    }
+    assert_eq!(rest, "", "{line}");
+    Sample { name: name.to_owned(), labels, value: value.to_owned() }
 }
 
 /// One series of a history in OpenMetrics.

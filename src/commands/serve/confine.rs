@@ -9,8 +9,8 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 use landlock::{
-    ABI, Access as _, AccessFs, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus,
-    path_beneath_rules,
+    ABI, Access as _, AccessFs, AccessNet, NetPort, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
+    RulesetStatus, path_beneath_rules,
 };
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
@@ -20,6 +20,11 @@ use rustix::thread::{self, CapabilitySet, CapabilitySets};
 /// What anyone here may read: libpcap and the process's own metrics, libc, and whoever asks for the system's time zone.
 const READ: [&str; 5] = ["/proc", "/sys", "/etc/localtime", "/etc/timezone", "/usr/share/zoneinfo"];
 
+/// What tells a server's address from its name; it may be found by TCP, too.
+pub(super) const RESOLVE: [&str; 6] =
+    ["/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf", "/run/systemd/resolve"];
+pub(super) const DNS: u16 = 53;
+
 /// libpcap looks for USB monitors there; it opens none.
 const LIST: [&str; 1] = ["/dev"];
 
@@ -27,11 +32,12 @@ const LIST: [&str; 1] = ["/dev"];
 ///
 /// From here on only CAP_NET_RAW is left, and that only to `capture`. Where the kernel has Landlock, files can be
 /// written below the directory of `database` and nowhere else, and those that are opened later must be in [`READ`] or
-/// below one of `read`: whatever else a part of `serve` is to look at has to be named there.
+/// below one of `read`: whatever else a part of `serve` is to look at has to be named there. Where it knows of networks,
+/// too (Linux 6.7), TCP connections are made to the ports of `connect` alone.
 ///
 /// # Errors
 /// If the database's directory cannot be written without privileges.
-pub(super) fn confine(database: &Path, read: &[&Path], capture: bool) -> anyhow::Result<String> {
+pub(super) fn confine(database: &Path, read: &[&Path], connect: &[u16], capture: bool) -> anyhow::Result<String> {
     let database = database.canonicalize().with_context(|| format!("cannot find {}", database.display()))?;
     let directory = database.parent().unwrap_or(&database);
     // First of all, as it takes a capability. A process without that gets nothing from the set under no_new_privs.
@@ -39,7 +45,7 @@ pub(super) fn confine(database: &Path, read: &[&Path], capture: bool) -> anyhow:
         thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit)).ok();
     }
     thread::set_no_new_privs(true).context("cannot set no_new_privs")?;
-    let files = match restrict_files(directory, read) {
+    let files = match restrict(directory, read, connect) {
         Ok(RulesetStatus::NotEnforced) => "no Landlock in this kernel".to_owned(),
         Ok(_) => "files by Landlock".to_owned(),
         Err(error) => format!("no Landlock: {error}"),
@@ -60,18 +66,21 @@ pub(super) fn confine(database: &Path, read: &[&Path], capture: bool) -> anyhow:
     Ok(format!("confined: user {user}, {capabilities}; {files}"))
 }
 
-/// Lets Landlock deny all files but those that are named here. What is open already stays open.
-fn restrict_files(directory: &Path, read: &[&Path]) -> Result<RulesetStatus, RulesetError> {
+/// Lets Landlock deny all files but those that are named here, and all servers but those at these ports. What is open
+/// already stays open.
+fn restrict(directory: &Path, read: &[&Path], connect: &[u16]) -> Result<RulesetStatus, RulesetError> {
     let look = AccessFs::ReadFile | AccessFs::ReadDir;
     let keep = look | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg | AccessFs::RemoveFile;
     // An older kernel leaves out what it does not know; a path that is not there needs no rule.
     let restricted = Ruleset::default()
         .handle_access(AccessFs::from_all(ABI::V7))?
+        .handle_access(AccessNet::ConnectTcp)?
         .create()?
         .add_rules(path_beneath_rules(LIST, AccessFs::ReadDir))?
         .add_rules(path_beneath_rules(READ, look))?
         .add_rules(path_beneath_rules(read, look))?
         .add_rules(path_beneath_rules([directory], keep))?
+        .add_rules(connect.iter().map(|port| Ok::<_, RulesetError>(NetPort::new(*port, AccessNet::ConnectTcp))))?
         .restrict_self()?;
     Ok(restricted.ruleset)
 }
@@ -102,6 +111,7 @@ fn drop_capabilities(keep: CapabilitySet) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
+    use std::net::{TcpListener, TcpStream};
     use std::process::Command;
     use std::thread;
 
@@ -118,10 +128,10 @@ mod tests {
     }
 
     /// Works on a thread of its own that is confined, if this kernel has Landlock.
-    fn confined(database: &Path, read: &[&Path], work: impl FnOnce() + Send) {
+    fn confined(database: &Path, read: &[&Path], connect: &[u16], work: impl FnOnce() + Send) {
         thread::scope(|scope| {
             let confined = scope.spawn(|| {
-                let said = confine(database, read, false).unwrap();
+                let said = confine(database, read, connect, false).unwrap();
                 if said.ends_with("; no Landlock in this kernel") {
                     assert!(std::env::var("CI").as_deref() != Ok("true"), "cannot be tested: {said}");
                     eprintln!("SKIPPED: {said}");
@@ -145,7 +155,7 @@ mod tests {
         let (other, secret) = self::directory();
         let beside = |name| directory.path().join(name);
         let mut open = File::open(&secret).unwrap();
-        confined(&database, &[named.path()], || {
+        confined(&database, &[named.path()], &[], || {
             // As SQLite does.
             fs::write(beside("file-wal"), "new").unwrap();
             fs::write(beside("file-wal"), "shorter and written again").unwrap();
@@ -175,12 +185,28 @@ mod tests {
     }
 
     #[test]
+    fn servers_are_those_at_the_named_ports() {
+        let (_directory, database) = directory();
+        let servers = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [named, other] = servers.each_ref().map(|server| server.local_addr().unwrap());
+        confined(&database, &[], &[named.port()], || {
+            TcpStream::connect(named).unwrap();
+            // An older kernel knows nothing of networks.
+            let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+            let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+            if (numbers.next(), numbers.next()) >= (Some(6), Some(7)) {
+                assert!(denied(TcpStream::connect(other)));
+            }
+        });
+    }
+
+    #[test]
     fn a_database_may_be_in_the_root_directory() {
         let (directory, file) = directory();
         thread::scope(|scope| {
             let restricted = scope.spawn(|| {
                 rustix::thread::set_no_new_privs(true).unwrap();
-                restrict_files(Path::new("/"), &[]).unwrap();
+                restrict(Path::new("/"), &[], &[]).unwrap();
                 fs::write(&file, "other").unwrap();
                 File::create(directory.path().join("new")).unwrap();
                 assert!(File::open("/etc/passwd").is_ok());

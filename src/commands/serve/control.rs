@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::members::Known;
 use crate::metrics::{Board, Process, Uptime};
+use crate::quota::Quotas;
 
 /// What the feeds are asked to do.
 ///
@@ -21,6 +23,10 @@ pub(super) struct Control {
     /// What each feed has seen, by its number, as it last said: ahead of what is committed.
     seen: Mutex<BTreeMap<usize, Process>>,
     pub store: Store,
+    /// Who members are.
+    pub known: Known,
+    /// The quotas of their file, until the keeper has taken them.
+    pub quotas: Mutex<Option<Quotas>>,
 }
 
 impl Default for Control {
@@ -32,6 +38,8 @@ impl Default for Control {
             started: Instant::now(),
             seen: Mutex::default(),
             store: Store::default(),
+            known: Known::default(),
+            quotas: Mutex::default(),
         }
     }
 }

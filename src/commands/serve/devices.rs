@@ -1,9 +1,7 @@
 //! Devices come and go; capture follows them.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
-#[cfg(target_os = "linux")]
-use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Feeds;
@@ -11,11 +9,11 @@ use super::changes::Changes;
 use super::control::Shared;
 use super::feed::Feed;
 use super::log;
+use super::service::Own;
 use crate::capture::live::{self, Live};
 use crate::frame::{LinkType, Statistics};
 use crate::packet::Mac;
 use crate::time::{Span, Timestamp};
-use crate::zerotier::{NetworkId, NodeId, identity};
 
 /// How often to look whether a device is there, or still the same.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -30,9 +28,6 @@ const FRAME_DELAY: Span = Span::seconds(1);
 /// Bytes captured of each frame, at least, and beyond the tee rule's length.
 const SNAPLEN: i32 = 512;
 const SNAPLEN_BEYOND: i32 = 256;
-
-/// Where ZeroTier keeps the public half of this node's identity, which begins with the node's id.
-const IDENTITY: &str = "/var/lib/zerotier-one/identity.public";
 
 /// The devices to capture on.
 pub(super) enum Wanted {
@@ -54,13 +49,15 @@ impl Wanted {
     }
 }
 
-/// Starts a feed for each device that is wanted, when it is there. Returns when no further one is. `node` is this node,
-/// if that is known already; the kernel may buffer `buffer` bytes for each device.
-pub(super) fn follow(wanted: Wanted, node: Option<NodeId>, buffer: i32, feeds: &mut Feeds) -> anyhow::Result<()> {
+/// Starts a feed for each device that is wanted, when it is there. Returns when no further one is. `node` is what this
+/// node knows of itself; the kernel may buffer `buffer` bytes for each device.
+pub(super) fn follow(wanted: Wanted, node: Own, buffer: i32, feeds: &mut Feeds) -> anyhow::Result<()> {
     let control = Shared::clone(&feeds.control);
+    let node = Arc::new(node);
     let mut start = |name: String| {
         let own = feeds.split();
-        feeds.start(move |feed, _| capture(feed, &own, &name, node, buffer))
+        let node = Arc::clone(&node);
+        feeds.start(move |feed, _| capture(feed, &own, &name, &node, buffer))
     };
     if let Wanted::Named(names) = wanted {
         return names.into_iter().collect::<BTreeSet<_>>().into_iter().try_for_each(start);
@@ -91,7 +88,7 @@ pub(super) fn follow(wanted: Wanted, node: Option<NodeId>, buffer: i32, feeds: &
 }
 
 /// Captures on a device whenever it is there, until it is time to stop.
-fn capture(mut feed: Feed, feeds: &Feeds, name: &str, node: Option<NodeId>, buffer: i32) {
+fn capture(mut feed: Feed, feeds: &Feeds, name: &str, node: &Own, buffer: i32) {
     let mut device = Device {
         name,
         node,
@@ -139,6 +136,9 @@ fn capture(mut feed: Feed, feeds: &Feeds, name: &str, node: Option<NodeId>, buff
         lost = read(&mut feed, &mut capture, &mut device, before);
         capture.finish(|frame| feed.live_frame(frame));
         feed.capture = before.plus(capture.statistics());
+        if lost.is_none() {
+            feed.went_on();
+        }
         feed.set_up(false);
     }
     feed.end();
@@ -164,6 +164,7 @@ fn read(feed: &mut Feed, capture: &mut Live, device: &mut Device<'_>, before: St
             if let Some(reason) = capture.lost() {
                 return Some(reason.to_owned());
             }
+            feed.went_on();
             device.look(feed);
             if frames == 0 {
                 feed.meter.advance(Timestamp::now() - FRAME_DELAY);
@@ -175,23 +176,11 @@ fn read(feed: &mut Feed, capture: &mut Live, device: &mut Device<'_>, before: St
     }
 }
 
-/// The file that [`own_node`] reads, or while there is none, the directory where ZeroTier will put it.
-#[cfg(target_os = "linux")]
-pub(super) fn identity() -> &'static Path {
-    let file = Path::new(IDENTITY);
-    if file.exists() { file } else { file.parent().unwrap_or(file) }
-}
-
-/// This node's id, if ZeroTier has written down who it is.
-pub(super) fn own_node() -> Option<NodeId> {
-    std::fs::read_to_string(IDENTITY).ok()?.split(':').next()?.parse().ok()
-}
-
 /// What is known of a device that is captured.
 struct Device<'a> {
     name: &'a str,
-    /// This node, if it was known at the start.
-    node: Option<NodeId>,
+    /// This node.
+    node: &'a Own,
     given_mac: Option<Mac>,
     /// The given one, else its own.
     mac: Option<Mac>,
@@ -206,7 +195,7 @@ impl Device<'_> {
     fn join(&mut self, feed: &mut Feed, feeds: &Feeds) -> anyhow::Result<()> {
         let own_mac = live::device_mac(self.name);
         self.mac = self.given_mac.or(own_mac);
-        let id = network_of(self.name, own_mac, self.node.or_else(own_node)).map(|id| id.to_string());
+        let id = self.node.network_of(self.name, own_mac).map(|id| id.to_string());
         match (&self.network, id) {
             (None, id) => {
                 let network = id.unwrap_or_else(|| self.name.to_owned());
@@ -241,10 +230,4 @@ impl Device<'_> {
     fn own(&self) -> String {
         self.mac.map_or("unknown".to_owned(), |mac| mac.to_string())
     }
-}
-
-/// The network behind a device, if that can be told.
-fn network_of(name: &str, mac: Option<Mac>, node: Option<NodeId>) -> Option<NetworkId> {
-    let addresses: Vec<IpAddr> = live::device(name).map(|device| device.addresses).unwrap_or_default();
-    identity::network_of_device(name, mac, &addresses, node)
 }

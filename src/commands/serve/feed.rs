@@ -11,13 +11,15 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::control::Shared;
 use super::keeper::HandOver;
 use super::log;
+use super::observe::Watch;
 use crate::capture::{Filter, History};
 use crate::cli::{Counting, Speed};
 use crate::frame::{Frame, Statistics};
-use crate::meter::{Meter, Tee};
+use crate::meter::{Diagnosis, Meter, Stats, Tee};
 use crate::metrics::Process;
 use crate::time::{BUCKET_SECONDS, SECOND, Timestamp};
 use crate::traffic::DeltaRow;
+use crate::zerotier::NetworkId;
 
 /// Without scrapes totals are committed so often.
 const COMMIT_EVERY: Duration = Duration::from_secs(30);
@@ -51,6 +53,9 @@ pub(super) struct Feed {
     /// Whether frames can arrive.
     up: bool,
     pub capture: Statistics,
+    watch: Watch,
+    /// Frames at the last look at the copies.
+    diagnosed_at: u64,
     ticket: u64,
     last_told: Instant,
     last_noted: Instant,
@@ -80,6 +85,8 @@ impl Feed {
             filter: counting.filter.clone().map(Filter::new),
             up: false,
             capture: Statistics::default(),
+            watch: Watch::default(),
+            diagnosed_at: 0,
             ticket: 0,
             last_told: Instant::now(),
             last_noted: Instant::now(),
@@ -90,6 +97,9 @@ impl Feed {
 
     /// Says whose traffic this is.
     pub(super) fn join(&mut self, network: &str, device: &str) {
+        if let Ok(network) = network.parse() {
+            self.control.known.capturing(network);
+        }
         self.whose = Some((network.to_owned(), device.to_owned()));
     }
 
@@ -149,7 +159,51 @@ impl Feed {
         let process = self.note();
         let delta = self.meter.take();
         self.widening = Widening::default();
-        HandOver { feed: self.number, whose: self.whose.take(), ticket: self.ticket, delta, process, ended }
+        self.count(&process.stats, process.capture);
+        HandOver {
+            feed: self.number,
+            whose: self.whose.take(),
+            ticket: self.ticket,
+            delta,
+            coverage: self.watch.take(),
+            process,
+            ended,
+        }
+    }
+
+    /// To be called often while frames of a device can arrive: they could until now.
+    #[cfg(feature = "live")]
+    pub(super) fn went_on(&mut self) {
+        let now = Timestamp::now();
+        self.leave(now);
+        self.watch.went_on(now);
+    }
+
+    /// Ends the five minutes that a time is not in.
+    fn leave(&mut self, time: Timestamp) {
+        if self.watch.leaves(time) {
+            let stats = self.meter.stats();
+            self.count(&stats, self.capture);
+        }
+    }
+
+    /// Counts what came, and what the copies say if there came enough: to look at all pairs for every few frames would
+    /// take for ever.
+    fn count(&mut self, stats: &Stats, capture: Statistics) {
+        self.watch.count(stats, capture);
+        let frames = stats.outcomes.frames() - self.diagnosed_at;
+        if frames > 0 && frames >= self.meter.directory().pairs().len() as u64 {
+            self.diagnose();
+        }
+    }
+
+    /// What the copies say.
+    fn diagnose(&mut self) -> Diagnosis {
+        let stats = self.meter.stats();
+        let diagnosis = self.meter.diagnosis();
+        self.diagnosed_at = stats.outcomes.frames();
+        self.watch.diagnosed(&diagnosis, stats.singles);
+        diagnosis
     }
 
     fn note(&mut self) -> Process {
@@ -188,15 +242,22 @@ impl Feed {
     }
 
     /// Tells that frames can arrive from now on, or no longer.
+    #[cfg(any(feature = "live", test))]
     pub(super) fn set_up(&mut self, up: bool) {
         self.up = up;
         self.last_look = Instant::now();
+        if up {
+            self.watch.begin(Timestamp::now())
+        } else {
+            self.watch.end()
+        }
         self.tell();
     }
 
     /// Ends: hands over the last, however long that takes.
     pub(super) fn end(mut self) {
         self.up = false;
+        self.diagnose();
         for hand_over in self.unsent.take().into_iter().chain([self.hand_over(true)]) {
             self.keeper.send(hand_over).ok();
         }
@@ -212,7 +273,7 @@ impl Feed {
                     .to_owned(),
             );
         }
-        let diagnosis = self.meter.diagnosis();
+        let diagnosis = self.diagnose();
         for warning in diagnosis.warnings {
             self.warn_once(warning.to_string());
         }
@@ -271,15 +332,16 @@ impl Widening {
 }
 
 /// Plays a capture file in place of a device, paced by its own times.
-pub(super) fn play(mut feed: Feed, mut history: History, speed: Speed) {
+pub(super) fn play(mut feed: Feed, mut history: History, speed: Speed, network: Option<NetworkId>) {
     let name = history.sources().first().map(ToString::to_string).unwrap_or_default();
     let pace = match speed {
         Speed::Max => "as fast as it can be read".to_owned(),
         Speed::Times(times) => format!("at {times} times its speed"),
     };
     log::info(&format!("{name}: playing it {pace}"));
-    feed.join("", "");
-    feed.set_up(true);
+    feed.join(&network.map(|network| network.to_string()).unwrap_or_default(), "");
+    feed.up = true;
+    feed.tell();
     let start = Instant::now();
     let mut first = None;
     let mut frames = 0_u64;
@@ -290,6 +352,8 @@ pub(super) fn play(mut feed: Feed, mut history: History, speed: Speed) {
                 return ControlFlow::Break(());
             }
         }
+        feed.leave(frame.time);
+        feed.watch.frame(frame.time);
         feed.frame(frame);
         frames += 1;
         if frames.is_multiple_of(1024) {

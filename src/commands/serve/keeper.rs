@@ -10,13 +10,16 @@ use tokio::sync::watch;
 
 use super::control::{Shared, lock};
 use super::log;
+use super::members::Learned;
+use super::observe::{Coverage, merge};
+use super::quotas::Accounts;
 use crate::cli::Retain;
-use crate::metrics::{Board, Network, Process};
-use crate::store::{LiveTotals, NetworkId, Source, Writer};
+use crate::metrics::{Board, Carried, Network, Own, Process};
+use crate::store::{KeptMember, LiveTotals, NetworkId, Source, Writer};
 use crate::time::{Span, Timestamp};
 use crate::traffic::{Delta, Directory, Origin};
 
-/// How long to wait before a failed commit is tried again.
+/// How long to wait before a failed commit is tried again, or before looking whether more was told of members.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// How often to look meanwhile whether it is time to stop.
@@ -39,6 +42,7 @@ pub(super) struct HandOver {
     /// The last ticket it knew of.
     pub ticket: u64,
     pub delta: Delta,
+    pub coverage: Coverage,
     pub process: Process,
     /// It has ended: no ticket waits for it.
     pub ended: bool,
@@ -60,9 +64,14 @@ struct Feed {
     device: String,
     /// Known once the database has been asked; the network's name is then the database's.
     source: Option<Source>,
+    /// As the source's.
+    id: Option<NetworkId>,
     directory: Directory,
+    /// Whose its endpoints are.
+    carried: Carried,
     /// Counted and not committed.
     pending: Delta,
+    seen: Coverage,
     process: Process,
     ticket: u64,
     ended: bool,
@@ -82,6 +91,8 @@ pub(super) struct Keeper {
     started: Instant,
     upkeep_at: Instant,
     upkeep_failed: bool,
+    learned: Learned,
+    quotas: Accounts,
 }
 
 impl Keeper {
@@ -94,6 +105,7 @@ impl Keeper {
         control: Shared,
         progress: watch::Sender<Progress>,
     ) -> anyhow::Result<Self> {
+        let learned = Learned::before(writer.roster()?, &control.known);
         let retain = match retain {
             Retain::Time(span) => Some(span),
             Retain::Forever => None,
@@ -110,8 +122,14 @@ impl Keeper {
             started: Instant::now(),
             upkeep_at: Instant::now(),
             upkeep_failed: false,
+            learned,
+            quotas: Accounts::default(),
         };
         keeper.load(live)?;
+        keeper.load_members()?;
+        let networks = keeper.networks.values();
+        keeper.quotas = Accounts::new(&keeper.control, &keeper.writer, &keeper.learned.roster, networks);
+        lock(&keeper.board).quotas = keeper.quotas.shown();
         Ok(keeper)
     }
 
@@ -119,7 +137,7 @@ impl Keeper {
         let mut board = lock(&self.board);
         // How long clients have been idle shows in the packets' times; a clock that is off must not make all idle.
         let latest = live.iter().map(|total| total.totals.seen.last).max().map(|last| last.min(Timestamp::now()));
-        for LiveTotals { network: id, end, totals } in live {
+        for LiveTotals { network: id, endpoint, totals } in live {
             if !self.networks.contains_key(&id) {
                 self.networks.insert(id, self.writer.network_name(id)?);
             }
@@ -127,7 +145,41 @@ impl Keeper {
             let network = network(networks, &self.networks[&id]);
             network.clients.loaded = true;
             let idle = latest.map_or(0, |latest| latest.clamped().0.saturating_sub(totals.seen.last.clamped().0));
-            network.clients.load(listing, end, &totals, -idle.max(0));
+            network.clients.load(listing, endpoint, &totals, -idle.max(0));
+        }
+        Ok(())
+    }
+
+    /// Puts on the board who members are, and what they moved themselves.
+    fn load_members(&mut self) -> anyhow::Result<()> {
+        let mut board = lock(&self.board);
+        for KeptMember { network: id, node, sent_bytes, received_bytes } in self.writer.members()? {
+            if let Some(name) = self.networks.get(&id) {
+                let clients = &mut network(&mut board.networks, name).clients;
+                clients.load_member(node, Own { sent_bytes, received_bytes });
+            }
+        }
+        board.networks.iter_mut().for_each(|network| self.learned.tell(network));
+        Ok(())
+    }
+
+    /// Takes in what was told of members, and keeps it.
+    fn learn(&mut self) -> anyhow::Result<()> {
+        if self.learned.look(&self.control.known) {
+            for network in &mut lock(&self.board).networks {
+                self.learned.tell(network);
+                self.quotas.know(&network.name, self.learned.roster.of(network.name.parse().ok()));
+            }
+        }
+        if !self.learned.kept && !self.learned.roster.is_empty() {
+            self.writer.begin()?;
+            for (id, name) in &self.networks {
+                if let Ok(network) = name.parse() {
+                    self.writer.tell(*id, &self.learned.roster.of(Some(network)))?;
+                }
+            }
+            self.writer.commit()?;
+            self.learned.kept = true;
         }
         Ok(())
     }
@@ -146,7 +198,7 @@ impl Keeper {
                 continue;
             }
             let until_upkeep = self.upkeep_at.saturating_duration_since(Instant::now());
-            let at_most = if self.failed_at.is_some() { RETRY } else { until_upkeep };
+            let at_most = if self.failed_at.is_some() { RETRY } else { until_upkeep.min(RETRY) };
             match hand_overs.recv_timeout(at_most) {
                 Ok(first) => {
                     // What came meanwhile shares the commit; not all that a fast file could bring while it is waited for.
@@ -154,8 +206,9 @@ impl Keeper {
                         self.take(hand_over);
                     }
                 }
-                Err(RecvTimeoutError::Timeout) if self.failed_at.is_none() => {
+                Err(RecvTimeoutError::Timeout) if self.failed_at.is_none() && self.upkeep_at <= Instant::now() => {
                     self.upkeep();
+                    self.keep_quotas();
                     continue;
                 }
                 Err(RecvTimeoutError::Timeout) => (),
@@ -169,7 +222,7 @@ impl Keeper {
     }
 
     fn take(&mut self, hand_over: HandOver) {
-        let HandOver { feed, whose, ticket, mut delta, process, ended } = hand_over;
+        let HandOver { feed, whose, ticket, mut delta, coverage, process, ended } = hand_over;
         if let Some((network, device)) = whose {
             self.feeds.insert(feed, Feed { network, device, ..Feed::default() });
         }
@@ -177,6 +230,7 @@ impl Keeper {
         let Some(feed) = self.feeds.get_mut(&feed) else { return };
         feed.directory.extend(&delta);
         feed.pending.rows.append(&mut delta.rows);
+        merge(&mut feed.seen, coverage);
         (feed.ticket, feed.process, feed.ended) = (ticket, process, ended);
     }
 
@@ -205,6 +259,7 @@ impl Keeper {
                 self.failed_at = Some(Instant::now());
             }
         }
+        self.keep_quotas();
         let mut board = lock(&self.board);
         for (number, feed) in &self.feeds {
             // One that the database has not named yet must not give all others a label.
@@ -224,37 +279,64 @@ impl Keeper {
             self.writer.rollback()?;
         }
         self.join_networks()?;
-        if self.feeds.values().all(|feed| feed.pending.rows.is_empty()) {
+        self.learn()?;
+        let has_news = |feed: &Feed| !(feed.pending.rows.is_empty() && feed.seen.is_empty());
+        if !self.feeds.values().any(has_news) {
             return Ok(());
         }
         let now = self.control.uptime();
         self.writer.tick(Timestamp::now(), self.started.elapsed());
         self.writer.begin()?;
         let mut committed = Vec::new();
-        for feed in self.feeds.values_mut().filter(|feed| !feed.pending.rows.is_empty()) {
+        for feed in self.feeds.values_mut().filter(|feed| has_news(feed)) {
             let Some(source) = &mut feed.source else { continue };
+            self.writer.add_observed(source.network(), &feed.seen)?;
             feed.pending.merge();
             let rows = &feed.pending.rows;
             self.writer.add(source, &feed.directory, rows)?;
-            let unlisted = {
+            let (unlisted, own) = {
                 let Board { networks, listing, .. } = &mut *lock(&self.board);
-                network(networks, &feed.network).clients.admit(listing, rows, &feed.directory, now)
+                let clients = &mut network(networks, &feed.network).clients;
+                let unlisted = clients.admit(listing, rows, &feed.directory, now);
+                (unlisted, clients.own(listing, rows, &feed.directory, &mut feed.carried))
             };
             if let Some(unlisted) = unlisted {
                 self.writer.add_unlisted(source, unlisted)?;
             }
-            committed.push((feed, unlisted));
+            if let Some(id) = feed.id {
+                let bytes = own.iter().map(|(node, own)| (*node, (own.sent_bytes, own.received_bytes)));
+                self.writer.add_own(id, &bytes.collect())?;
+            }
+            committed.push((feed, unlisted, own));
         }
         self.writer.commit()?;
+        for (feed, ..) in &committed {
+            self.quotas.add(&feed.network, &feed.directory, &feed.pending.rows);
+        }
         let mut board = lock(&self.board);
-        for (feed, unlisted) in committed {
+        for (feed, unlisted, own) in committed {
+            feed.seen.clear();
             let pending = std::mem::take(&mut feed.pending);
             let clients = &mut network(&mut board.networks, &feed.network).clients;
             clients.add(&pending.rows, &feed.directory, unlisted, now);
+            clients.add_own(own);
             self.control.store.add(feed.directory.bytes(&pending.rows));
         }
+        board.quotas = self.quotas.shown();
         board.last_commit = Some(Timestamp::now());
         Ok(())
+    }
+
+    /// Brings quotas up to date, by the clock, too.
+    fn keep_quotas(&mut self) {
+        self.quotas.turn(&self.control, &self.learned.roster);
+        if self.failed_at.is_none() {
+            // A disk that hangs here hangs for commits, too.
+            self.control.store.begin();
+            self.quotas.begin(&self.writer);
+            self.control.store.end(true);
+        }
+        lock(&self.board).quotas = self.quotas.shown();
     }
 
     /// Does a little of what there is to be done with old history, while no hand-over waits.
@@ -287,10 +369,14 @@ impl Keeper {
                 network(networks, &name).clients = known.clients;
             }
             // All that the database had was put on the board at the start.
-            network(networks, &name).clients.loaded = true;
+            let joined = network(networks, &name);
+            joined.clients.loaded = true;
+            self.learned.tell(joined);
+            self.learned.kept = false;
+            self.quotas.know(&name, self.learned.roster.of(name.parse().ok()));
             networks.retain(|network| network.clients.loaded);
             feed.network = name;
-            feed.source = Some(Source::new(id, Origin::Live));
+            (feed.source, feed.id) = (Some(Source::new(id, Origin::Live)), Some(id));
         }
         Ok(())
     }

@@ -9,13 +9,22 @@ mod changes;
 #[cfg(target_os = "linux")]
 mod confine;
 mod control;
+mod controller;
 #[cfg(feature = "live")]
 mod devices;
 mod feed;
 mod keeper;
 mod log;
+mod members;
+mod observe;
+mod quotas;
+#[cfg(feature = "live")]
+mod service;
+mod watched;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+#[cfg(target_os = "linux")]
+use std::net::IpAddr;
 #[cfg(target_os = "linux")]
 use std::path::Path;
 use std::sync::mpsc::{self, SyncSender};
@@ -37,8 +46,11 @@ use crate::store::Writer;
 use crate::time::Timestamp;
 use crate::web::{self, Limits, Response};
 use control::{Control, Shared, lock};
+use controller::Controller;
 use feed::Feed;
 use keeper::{HandOver, Keeper, Progress};
+use members::NamesFiles;
+use quotas::QuotasFile;
 
 /// A scrape that comes sooner after a commit is answered with it.
 const FRESH: Duration = Duration::from_secs(1);
@@ -59,11 +71,22 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
         !(several && args.counting.observer_mac.is_some()),
         "--observer-mac is the MAC of one device: leave it out where there are several"
     );
+    anyhow::ensure!(
+        !(several && args.who.network_id.is_some()),
+        "--network-id is the network of one device: leave it out where there are several"
+    );
     let history = args.source.as_deref().map(open_source).transpose()?;
     #[cfg(feature = "live")]
     let permission = history.is_none().then(crate::capture::live::check_permission).transpose()?;
     #[cfg(not(feature = "live"))]
     anyhow::ensure!(history.is_some(), "this ztmon was built without libpcap: it plays files only (--source)");
+    let control = Shared::new(Control::default());
+    let names = NamesFiles::read(args.who.names, &control.known)?;
+    let quotas = args.quotas.map(|file| QuotasFile::read(file, args.tz, &control)).transpose()?;
+    let controller = match (args.controller, args.controller_token_file) {
+        (Some(url), Some(file)) => Some(Controller::new(url, &file)?),
+        _ => None,
+    };
     let listener = web::listen(&args.listen_address)?;
     let database = place::database(args.db.as_deref());
     let opened = Writer::open_with_live_totals(&database.path, args.bucket);
@@ -71,15 +94,22 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
     log::info(&format!("database {}: {} addresses", database.path.display(), writer.addresses()?));
     // Asked now, with all the rights that there are.
     #[cfg(feature = "live")]
-    let node = devices::own_node();
+    let own = service::Own::now(args.who.network_id);
     #[cfg(target_os = "linux")]
     {
         // What is opened later, beside the database: files, or directories with all that is in them.
-        let read: &[&Path] = &[
-            #[cfg(feature = "live")]
-            devices::identity(),
-        ];
-        log::info(&confine::confine(&database.path, read, history.is_none())?);
+        let mut read: Vec<&Path> = names.directories().chain(quotas.as_ref().map(QuotasFile::directory)).collect();
+        let mut connect: Vec<u16> = controller.iter().map(|controller| controller.url().port()).collect();
+        if controller.as_ref().is_some_and(|controller| controller.url().host().parse::<IpAddr>().is_err()) {
+            read.extend(confine::RESOLVE.map(Path::new));
+            connect.push(confine::DNS);
+        }
+        #[cfg(feature = "live")]
+        {
+            read.push(service::identity());
+            connect.extend(own.port());
+        }
+        log::info(&confine::confine(&database.path, &read, &connect, history.is_none())?);
     }
     log::info(&format!("scope {}", args.counting.settings(0).scope));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -93,7 +123,6 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
 
     let listing = Listing::new(args.metrics_max_addresses, args.metrics_idle.as_seconds());
     let board = Arc::new(Mutex::new(Board::new(listing)));
-    let control = Shared::new(Control::default());
     // Until there is a feed, there is nothing to wait for.
     let (progress, seen) = watch::channel(Progress { ticket: u64::MAX, at: None });
     let (sender, hand_overs) = mpsc::sync_channel(KEEPER_QUEUE);
@@ -105,11 +134,16 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
         let _guard = guard;
         keeper.run(&hand_overs)
     })?;
+    names.watch(Shared::clone(&control))?;
+    quotas.map(|quotas| quotas.watch(Shared::clone(&control))).transpose()?;
+    if let Some(controller) = controller {
+        controller.watch(Shared::clone(&control))?;
+    }
 
     let mut feeds = Feeds::new(args.counting, &control, sender, &alarm);
-    let speed = args.speed;
+    let (speed, network) = (args.speed, args.who.network_id);
     match history {
-        Some(history) => feeds.start(move |feed, _| feed::play(feed, history, speed))?,
+        Some(history) => feeds.start(move |feed, _| feed::play(feed, history, speed, network))?,
         #[cfg(feature = "live")]
         None => {
             let wanted = devices::Wanted::from_flags(args.zerotier_device);
@@ -117,7 +151,7 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
             let guard = Guard(Arc::clone(&alarm));
             feeds.threads.push(thread::Builder::new().name("devices".to_owned()).spawn(move || {
                 let _guard = guard;
-                if let Err(error) = devices::follow(wanted, node, args.buffer, &mut others) {
+                if let Err(error) = devices::follow(wanted, own, args.buffer, &mut others) {
                     log::warn(&format!("cannot capture: {error:#}"));
                     others.alarm.notify_one();
                 }

@@ -1,5 +1,7 @@
 //! What all formats share: the sums and the order.
 
+mod coverage;
+mod members;
 mod periods;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -62,7 +64,8 @@ pub fn printed_at(report: &Report, format: Format, width: usize) -> String {
 /// The cells of every line without the times.
 fn lines(report: &Report) -> Vec<String> {
     let text = |cells: Vec<Cell>| cells.iter().map(Cell::to_string).collect::<Vec<_>>();
-    report.records().map(text).map(|cells| cells[..cells.len() - 2].join(" ")).collect()
+    let shown = report.columns().iter().position(|column| *column == "first_seen").unwrap();
+    report.records().map(text).map(|cells| cells[..shown].join(" ")).collect()
 }
 
 #[test]

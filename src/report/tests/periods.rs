@@ -12,11 +12,11 @@ use crate::time::{Bucket, SECOND};
 use crate::traffic::{DeltaRow, Directory};
 use crate::zone::Zone;
 
-fn query(by: By, zone: &str, every: Every) -> Query {
+pub fn query(by: By, zone: &str, every: Every) -> Query {
     Query { zone: Zone::named(zone).unwrap(), every: Some(every), ..by.into() }
 }
 
-fn at(text: &str) -> Timestamp {
+pub fn at(text: &str) -> Timestamp {
     Zone::absolute(text).unwrap()
 }
 
@@ -108,7 +108,7 @@ fn the_range_says_where_zeros_begin_and_end() {
         ("b", "external", "2020-01-01T00:00:00Z"),
         ("c", "10.0.0.1", "2027-01-01T00:00:00Z"),
     ] {
-        builder.know(network, end.parse().unwrap(), at(first));
+        builder.know(network, Endpoint { end: end.parse().unwrap(), mac: None }, at(first));
     }
     let lines = lines(&builder.finish(Sort::Total, None));
     let lines: Vec<_> = lines.iter().map(|line| line.replace("2026-03-0", "").replace("T00:00:00+00:00", "")).collect();
@@ -170,15 +170,15 @@ fn formats_by_period() {
     let report = builder.finish(Sort::Total, None);
     assert_eq!(
         printed(&report, Format::Csv),
-        "period_start,src,dst,bytes,packets,first_seen,last_seen\r\n\
-         2026-03-29T00:00:00+01:00,10.0.0.1,10.0.0.2,1500,1,2026-03-29T00:00:00Z,2026-03-29T00:00:00Z\r\n\
-         2026-03-30T00:00:00+02:00,10.0.0.1,10.0.0.3,500,1,2026-03-29T22:00:00Z,2026-03-29T22:00:00Z\r\n\
-         2026-03-30T00:00:00+02:00,10.0.0.1,10.0.0.2,0,0,,\r\n"
+        "period_start,src,dst,bytes,packets,first_seen,last_seen,coverage,copies_seen,dropped_packets,estimated_lost\r\n\
+         2026-03-29T00:00:00+01:00,10.0.0.1,10.0.0.2,1500,1,2026-03-29T00:00:00Z,2026-03-29T00:00:00Z,,,,\r\n\
+         2026-03-30T00:00:00+02:00,10.0.0.1,10.0.0.3,500,1,2026-03-29T22:00:00Z,2026-03-29T22:00:00Z,,,,\r\n\
+         2026-03-30T00:00:00+02:00,10.0.0.1,10.0.0.2,0,0,,,,,,\r\n"
     );
     let json = printed(&report, Format::Json);
     assert!(json.starts_with(r#"{"every":"day","time_zone":"Europe/Berlin","utc_offset":"+01:00","rows":["#), "{json}");
     assert!(json.contains(
-        r#"{"period_start":"2026-03-30T00:00:00+02:00","src":"10.0.0.1","dst":"10.0.0.2","bytes":0,"packets":0,"first_seen":null,"last_seen":null}"#
+        r#"{"period_start":"2026-03-30T00:00:00+02:00","src":"10.0.0.1","dst":"10.0.0.2","bytes":0,"packets":0,"first_seen":null,"last_seen":null,"coverage":null,"copies_seen":null,"dropped_packets":null,"estimated_lost":null}"#
     ), "{json}");
     serde_json::from_str::<serde_json::Value>(&json).unwrap();
     assert_eq!(
@@ -215,7 +215,7 @@ fn no_rows_no_periods() {
         until: Some(at("2026-01-01T00:00:00Z")),
         ..query(By::Address, "UTC", Every::Hour)
     });
-    builder.know("", "10.0.0.1".parse().unwrap(), at("2020-01-01T00:00:00Z"));
+    builder.know("", Endpoint { end: "10.0.0.1".parse().unwrap(), mac: None }, at("2020-01-01T00:00:00Z"));
     assert_eq!(printed(&builder.finish(Sort::Total, None), Format::Table), "nothing was counted\n");
 }
 
@@ -242,7 +242,7 @@ fn any_every() -> impl Strategy<Value = Every> {
 }
 
 /// What tells the period of a moment from others: as much of its label as the packet's own local time says.
-fn key(zone: Tz, second: i64, every: Every) -> String {
+pub fn key(zone: Tz, second: i64, every: Every) -> String {
     let local = zone.timestamp_opt(second, 0).unwrap();
     let date = local.date_naive();
     let days = |days| date - chrono::TimeDelta::days(days);
@@ -262,7 +262,7 @@ fn key(zone: Tz, second: i64, every: Every) -> String {
 }
 
 /// The same of a label.
-fn key_of_label(label: &str, every: Every) -> String {
+pub fn key_of_label(label: &str, every: Every) -> String {
     if every == Every::Hour { format!("{}{}", &label[..13], &label[19..]) } else { label[..10].to_owned() }
 }
 

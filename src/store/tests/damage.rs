@@ -6,17 +6,19 @@ use twox_hash::XxHash3_64;
 
 use super::*;
 
-/// The usage, and the totals of what was captured live.
-type Shown = (Vec<Kept>, Vec<(End, Totals)>);
+/// The usage, the totals of what was captured live, and what was seen of the time.
+type Shown = (Vec<Kept>, Vec<(End, Totals)>, Vec<(String, i64, Observed)>);
 
 /// Everything that a report or `/metrics` could show of a database; none if it is refused.
 pub fn shown(path: &Path) -> Option<Shown> {
     // The same by days and by buckets.
     let mut rows = read_cut(path, None, None..None, by_day).ok()?;
     rows.extend(read_cut(path, None, None..None, |second| Some(second.div_euclid(86_400) * 86_400 + 300)).ok()?);
+    let mut observed = Vec::new();
+    Reader::open(path).ok()?.observed(|name, start, seen| observed.push((name.to_owned(), start, *seen))).ok()?;
     let (writer, live) = Writer::open_with_live_totals(path, None).ok()?;
     assert_eq!(live, writer.live_totals().unwrap());
-    Some((rows, live.into_iter().map(|live| (live.end, live.totals)).collect()))
+    Some((rows, live.into_iter().map(|live| (live.endpoint.end, live.totals)).collect(), observed))
 }
 
 /// A database with something of everything.
@@ -27,8 +29,9 @@ pub fn fill(db: &Path) {
         store(&mut writer, Origin::Live, &rows(n).collect::<Vec<_>>());
     }
     store(&mut writer, Origin::Import, &(0..40).step_by(3).flat_map(rows).collect::<Vec<_>>());
-    writer.network("m", "zt0").unwrap();
+    let network = writer.network("m", "zt0").unwrap();
     writer.begin().unwrap();
+    writer.tell(network, &members::roster().of(Some(members::NETWORK))).unwrap();
     let import = Import {
         sha256: [1; 32],
         name: "a".to_owned(),
@@ -38,6 +41,8 @@ pub fn fill(db: &Path) {
         seen: None,
     };
     writer.record_import(&import).unwrap();
+    let seen: BTreeMap<_, _> = (0..20).map(|n| (300 * n, seen(0..15 * n as u32 + 15, n as u64))).collect();
+    writer.add_observed(NetworkId(1), &seen).unwrap();
     writer.commit().unwrap();
 }
 
@@ -129,6 +134,12 @@ fn every_change_behind_its_back_is_noticed() {
         "UPDATE history SET clock = clock + 1",
         "UPDATE history SET live_from = 0",
         "DELETE FROM history",
+        "UPDATE observed SET seconds = 300, which = x'' WHERE start = 600",
+        "UPDATE observed SET dropped = 0 WHERE start = 600",
+        "UPDATE observed SET start = 6000 WHERE start = 600",
+        "DELETE FROM observed WHERE start = 600",
+        "INSERT INTO observed SELECT 6000, network, seconds, which, frames, teed, dropped, pairs, singles, checksum
+         FROM observed WHERE start = 600",
     ] {
         let error = noticed(sql);
         assert!(error.contains("is damaged: "), "{sql}: {error}");
@@ -156,7 +167,8 @@ fn both_ways_of_opening_refuse_the_same() {
         };
         change(1);
         let error = line(Writer::open(&db));
-        assert!(error.contains(&format!("is damaged: row 1 of {name} is not what was written")), "{error}");
+        let row = if name == "observed" { 0 } else { 1 };
+        assert!(error.contains(&format!("is damaged: row {row} of {name} is not what was written")), "{error}");
         assert_eq!(line(Writer::open_with_live_totals(&db, None)), error);
         change(-1);
     }

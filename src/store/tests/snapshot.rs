@@ -1,0 +1,37 @@
+//! What another thread reads while the writer goes on.
+
+use super::*;
+
+fn bytes(snapshot: &Snapshot) -> u64 {
+    let mut sum = 0;
+    let each = |_: &str, _, row: Row| {
+        sum += row.counts.bytes;
+        Ok(())
+    };
+    snapshot.rows(Some(Origin::Live), None..None, |_| None, each).unwrap();
+    sum
+}
+
+#[test]
+fn a_snapshot_has_what_was_committed_when_it_was_taken() {
+    let (_dir, db) = place();
+    let mut writer = Writer::open(&db).unwrap();
+    let empty = writer.snapshot().unwrap();
+    store(&mut writer, Origin::Live, &[packet(0, 1, 7, at(0))]);
+    let one = writer.snapshot().unwrap();
+    store(&mut writer, Origin::Live, &[packet(0, 1, 30, at(0))]);
+    store(&mut writer, Origin::Import, &[packet(0, 1, 1000, at(0))]);
+    writer.begin().unwrap();
+    assert!(line(writer.snapshot()).contains("a transaction is open"));
+    writer.rollback().unwrap();
+    let all = writer.snapshot().unwrap();
+    assert_eq!([&empty, &one, &all].map(bytes), [0, 7, 37]);
+    let mut seen = Vec::new();
+    one.first_seen(None, |network, endpoint, first| seen.push((network.to_owned(), endpoint, first))).unwrap();
+    assert_eq!(seen, [("n".to_owned(), client(1), at(0)), ("n".to_owned(), client(2), at(0))]);
+    // Nor does one that is dropped take the writer's locks along.
+    drop((empty, one, all));
+    assert!(line(Writer::open(&db)).contains("another"), "the writer still has it");
+    store(&mut writer, Origin::Live, &[packet(0, 1, 100, at(0))]);
+    assert_eq!(bytes(&writer.snapshot().unwrap()), 137);
+}
