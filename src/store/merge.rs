@@ -33,6 +33,8 @@ use old::{Old, OldImport};
 pub struct Merged {
     /// Of each database, in the order given.
     pub parts: Vec<Part>,
+    /// Imported buckets of a time that another of them captured live: both count.
+    pub live_and_imported: u64,
     /// What none of them has in a form that could be taken, in words.
     pub left_out: Vec<String>,
 }
@@ -120,7 +122,7 @@ struct Merge<'a, 'c> {
 impl<'a> Merge<'a, '_> {
     fn run(olds: &'a [Old<'a>], conn: &Connection) -> Result<Merged> {
         let part = |old: &Old| Part { path: old.path.clone(), ..Part::default() };
-        let merged = Merged { parts: olds.iter().map(part).collect(), left_out: Vec::new() };
+        let merged = Merged { parts: olds.iter().map(part).collect(), ..Merged::default() };
         let clock = olds.iter().map(|old| old.history.clock).max().unwrap_or_default();
         // Of before there is not all that there was.
         let live_from = olds.iter().filter_map(|old| old.history.live_from).max();
@@ -253,6 +255,7 @@ impl<'a> Merge<'a, '_> {
         let packets = |at: usize, origin| olds[at].packets.get(origin).copied().unwrap_or_default();
         // The larger ones first, as they may hold others.
         sets.sort_by_key(|(at, (origin, files))| (usize::MAX - files.len(), i64::MAX - packets(*at, origin), *at));
+        let live = olds.iter().map(Old::live).collect::<Result<Vec<_>>>()?;
         let mut from: HashMap<&[u8], &Path> = HashMap::new();
         let (mut id, mut new_origin) = (0_i64, 0_i64);
         for (at, (origin, files)) in sets {
@@ -278,6 +281,8 @@ impl<'a> Merge<'a, '_> {
                 puts.put(None, &values)?;
             }
             for bucket in olds[at].buckets.iter().filter(|bucket| bucket.origin == *origin) {
+                let elsewhere = live.iter().enumerate().any(|(of, live)| of != at && live.at(bucket.span).is_some());
+                self.merged.live_and_imported += u64::from(elsewhere);
                 self.take(at, bucket, new_origin)?;
             }
         }
