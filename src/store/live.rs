@@ -7,8 +7,8 @@ use anyhow::Result;
 
 use super::level::Interval;
 use super::table::{BUCKET, Damage, NETWORK};
-use super::{NetworkId, Writer};
-use crate::time::Bucket;
+use super::{NetworkId, Writer, coverage};
+use crate::time::{BUCKET_SECONDS, Bucket};
 use crate::traffic::Origin;
 
 /// The times that networks were captured live.
@@ -46,7 +46,7 @@ impl Live {
 }
 
 impl Writer {
-    /// The times for which there is usage of a network, or of any, that was captured live.
+    /// The times at which a network, or any, was captured live: for which there is usage or coverage.
     ///
     /// # Errors
     /// If the database cannot be read or is damaged.
@@ -66,6 +66,13 @@ impl Writer {
                     found.entry(name.clone()).or_default().push(bucket.span);
                 }
                 Ok(())
+            })?;
+            coverage::scan(&self.conn, |name, start, seen| {
+                if seen.up.count() > 0
+                    && network.is_none_or(|network| names.get(&network.0).is_some_and(|of| of == name))
+                {
+                    found.entry(name.to_owned()).or_default().push(Bucket { start, seconds: BUCKET_SECONDS });
+                }
             })?;
             Ok(Live::of(found))
         };

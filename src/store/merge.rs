@@ -1,14 +1,17 @@
 //! One database of several: what each of them knows counts once.
 //!
 //! Networks, clients and pairs are the same where their names and addresses are. What was captured live of one network
-//! at one time is taken from the database that saw more of it ([`better`]): two observers saw the same packets. An
+//! at one time is taken from the database that saw more of it ([`best`]): two observers saw the same packets. An
 //! import counts once, whichever of them have it; other imports add.
 
 mod beyond;
+mod coverage;
+mod members;
 mod old;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +29,7 @@ use super::table::{BUCKET, ENDPOINT, IMPORT, NETWORK, PAIR, Puts};
 use super::{Reader, Writer, blame};
 use crate::traffic::{Counts, Origin, Totals};
 use beyond::Rests;
+use coverage::{Coverage, Quality, best};
 use old::{Old, OldImport};
 
 /// What a merge did.
@@ -90,16 +94,6 @@ pub fn merge(paths: &[PathBuf], into: &Path) -> Result<Merged> {
     Ok(merged)
 }
 
-/// What decides whose buckets are taken.
-struct Quality {
-    packets: i64,
-}
-
-/// Whether one saw more than the other.
-fn better(one: &Quality, other: &Quality) -> bool {
-    one.packets > other.packets
-}
-
 /// A bucket and the number of its database.
 type Place<'a> = (usize, &'a Interval);
 
@@ -116,6 +110,7 @@ struct Merge<'a, 'c> {
     clock: i64,
     sums: BTreeMap<(i64, Origin), Totals>,
     rests: Rests,
+    coverage: Coverage<'a>,
     merged: Merged,
 }
 
@@ -138,16 +133,20 @@ impl<'a> Merge<'a, '_> {
             clock,
             sums: BTreeMap::new(),
             rests: Rests::new(olds)?,
+            coverage: Coverage::read(olds)?,
             merged,
         };
         merge.add_networks(Puts::new(conn, &NETWORK)?)?;
         merge.take_live()?;
         merge.take_imports(Puts::new(conn, &IMPORT)?)?;
         merge.find_rests()?;
-        let Merge { endpoint, pair, changes, mut sums, rests, merged, .. } = merge;
+        let Merge { endpoint, pair, changes, mut sums, rests, merged, networks, coverage, .. } = merge;
         endpoint.puts.seal()?;
         pair.puts.seal()?;
         changes.seal()?;
+        let number = |name: &str| networks.get(name).copied().context("a network has no number");
+        coverage.write(conn, number)?;
+        members::write(conn, olds, number)?;
         for (whose, more) in rests.finish() {
             sums.entry(whose).and_modify(|sum| sum.add(&more)).or_insert(more);
         }
@@ -182,13 +181,13 @@ impl<'a> Merge<'a, '_> {
     /// What was captured live.
     fn take_live(&mut self) -> Result<()> {
         let olds = self.olds;
-        let mut by_network: BTreeMap<&str, Vec<Place>> = BTreeMap::new();
+        let mut by_network: BTreeMap<&'a str, Vec<Place>> = BTreeMap::new();
         for (at, old) in olds.iter().enumerate() {
             for bucket in old.buckets.iter().filter(|bucket| bucket.came() == Origin::Live) {
                 by_network.entry(old.network(bucket.network)?).or_default().push((at, bucket));
             }
         }
-        for places in by_network.values_mut() {
+        for (network, places) in &mut by_network {
             places.sort_by_key(|(at, bucket)| (bucket.span.start, u32::MAX - bucket.span.seconds, *at));
             // All that overlap: shorter buckets are within the longer ones.
             let mut rest = &places[..];
@@ -200,7 +199,7 @@ impl<'a> Merge<'a, '_> {
                     overlaps
                 };
                 let (same_time, later) = rest.split_at(rest.iter().take_while(overlaps).count());
-                self.take_best(same_time)?;
+                self.take_best(network, first.span.start..end, same_time)?;
                 rest = later;
             }
         }
@@ -208,20 +207,20 @@ impl<'a> Merge<'a, '_> {
     }
 
     /// Of buckets of one network and time those of one database.
-    fn take_best(&mut self, places: &[Place]) -> Result<()> {
+    fn take_best(&mut self, network: &'a str, time: Range<i64>, places: &[Place]) -> Result<()> {
         let databases: BTreeSet<usize> = places.iter().map(|(at, _)| *at).collect();
-        let mut best: Option<(usize, Quality)> = None;
-        for at in databases {
-            let quality = match places.iter().all(|(of, _)| *of == at) {
-                true => Quality { packets: 0 },
-                false => self.quality(at, places)?,
-            };
-            if best.as_ref().is_none_or(|(_, best)| better(&quality, best)) {
-                best = Some((at, quality));
+        let only = databases.first().copied().filter(|_| databases.len() == 1);
+        let taken = match only {
+            Some(only) => only,
+            None => {
+                let quality = |at| Ok((at, self.quality(at, network, &time, places)?));
+                let qualities = databases.into_iter().map(quality).collect::<Result<Vec<_>>>()?;
+                best(&qualities).context("there is no bucket")?
             }
-        }
+        };
+        self.coverage.taken(network, taken, time);
         for (at, bucket) in places {
-            if best.as_ref().is_some_and(|(best, _)| best == at) {
+            if *at == taken {
                 self.take(*at, bucket, Origin::Live as i64)?;
                 self.merged.parts[*at].live += 1;
             } else {
@@ -231,20 +230,20 @@ impl<'a> Merge<'a, '_> {
         Ok(())
     }
 
-    /// How much a database saw in its buckets among these.
-    fn quality(&self, at: usize, places: &[Place]) -> Result<Quality> {
+    /// How much a database saw of a time, of which it has some of these buckets.
+    fn quality(&self, at: usize, network: &'a str, time: &Range<i64>, places: &[Place]) -> Result<Quality> {
         let old = &self.olds[at];
-        let mut packets = 0_i64;
+        let mut quality = Quality { seen: self.coverage.of(network, at, time), packets: 0 };
         for (_, bucket) in places.iter().filter(|(of, _)| *of == at) {
             old.scan(bucket, |pair, usage| {
                 // Such a packet has another row.
                 if !old.end(old.ends(pair)?.0)?.is_beyond() {
-                    packets = packets.saturating_add(usage.packets);
+                    quality.packets = quality.packets.saturating_add(usage.packets);
                 }
                 Ok(())
             })?;
         }
-        Ok(Quality { packets })
+        Ok(quality)
     }
 
     /// Imports, each once. Files that were taken in together are one history: all of it counts, or nothing.

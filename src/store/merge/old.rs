@@ -48,7 +48,7 @@ pub struct Beyond {
 
 /// A database with all but its usage in memory.
 pub struct Old<'c> {
-    conn: &'c Connection,
+    pub conn: &'c Connection,
     pub path: PathBuf,
     pub history: History,
     /// Name and device by the network's number.
