@@ -231,7 +231,7 @@ fn an_import_of_what_is_live_already_is_refused_or_left_out_or_added() {
     let info = json(&db);
     let first = info["networks"][0]["first_seen"].as_str().unwrap();
     // The five minutes that the first packet is in.
-    let span = refused.split("captured live from ").nth(1).unwrap();
+    let span = refused.split("the database has ").nth(1).unwrap();
     assert!(span.starts_with("2026-11-22T") && span[..20] <= *first && span.contains(" to 2026-11-22T"), "{refused}");
     assert_eq!((pairs(&db, "all"), json(&db)["imports"].as_array().unwrap().len()), (live.clone(), 0));
     // Another time is not refused.

@@ -3,13 +3,15 @@
 
 mod support;
 
+use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use rusqlite::Connection;
 use support::pcap::{Capture, Packet, SECOND};
 use support::serve::{Serve, Setup};
-use support::{Ended, eventually, run, ztmon};
+use support::{Ended, eventually, real, run, skip, ztmon};
 use tempfile::tempdir;
 use ztmon::store::{Reader, Source, Writer};
 use ztmon::time::Timestamp;
@@ -63,7 +65,7 @@ fn serve_keeps_old_history_by_longer_buckets_and_replay_does_not() {
         eventually("longer buckets", || (short() == 0).then_some(()));
         assert_eq!(ask(&db, &format!("SELECT count(*) FROM bucket WHERE seconds = {seconds}")), 5 * 3600 / seconds);
         assert_eq!(rows(), 3 * 5 * 3600 / seconds);
-        run(ztmon().args(["db", "check", "--db"]).arg(&db));
+        assert_eq!(run(ztmon().args(["db", "check", "--db"]).arg(&db)).code, Some(0));
         serve.stop();
         assert_eq!(reports(), before);
         let cut = ztmon().args(["report", "--since", "2020-08-26T02:15:00Z", "--db"]).arg(&db).output().unwrap();
@@ -133,7 +135,7 @@ fn serve_deletes_what_is_too_old_and_no_total() {
     let serve = idle(&db, &[]);
     eventually("no days", || (days(&db) == 0).then_some(()));
     assert_eq!(serve.scrape().totals(), shown);
-    run(ztmon().args(["db", "check", "--db"]).arg(&db));
+    assert_eq!(run(ztmon().args(["db", "check", "--db"]).arg(&db)).code, Some(0));
     serve.stop();
     assert_eq!(shown.sum().sent_bytes, 5000);
     assert_eq!(report(&db, &["--origin", "import"]).stdout, imported.stdout);
@@ -192,4 +194,30 @@ fn history_takes_the_room_that_the_documents_say() {
     println!("{days} days: {size} bytes");
 
     assert!(size < 200_000 + 400_000_000 / 365 * days as u64, "{size}");
+}
+
+/// Every command of the document runs as it stands there, and the database is sound afterwards.
+#[test]
+fn the_documents_queries_run() {
+    if Command::new("sqlite3").arg("--version").output().is_err() {
+        return skip("sqlite3 is not installed");
+    }
+    let document = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/database.md")).unwrap();
+    let commands: Vec<_> = document.split("\n\n").filter(|text| text.starts_with("    sqlite3 ")).collect();
+    assert!(commands.len() > 5, "{commands:?}");
+    let dir = tempdir().unwrap();
+    let db = dir.path().join("ztmon.db");
+    run(ztmon().args(["replay", "--quiet", "--db"]).args([&db, &real("tee-both.pcap")]));
+    let mut said = String::new();
+    for command in commands {
+        let done = Command::new("sh").args(["-c", command]).current_dir(dir.path()).output().unwrap();
+        assert!(done.status.success() && done.stderr.is_empty(), "{command}: {done:?}");
+        said += &String::from_utf8(done.stdout).unwrap();
+    }
+    let lines: Vec<Vec<&str>> = said.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert!(report(&db, &[]).stdout.contains("\n10.147.20.12,452181,688165,"));
+    assert!(lines.contains(&vec!["2026-11", "10.147.20.12", "452181", "688165"]), "{said}");
+    assert!(lines.contains(&vec!["2026-11", "5", "2", "24"]), "{said}");
+    assert!(lines.contains(&vec!["24|24"]), "{said}");
+    assert_eq!(run(ztmon().args(["db", "check", "--db"]).arg(&db)).code, Some(0));
 }

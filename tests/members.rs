@@ -186,6 +186,20 @@ fn a_names_file_is_read_again_when_it_changes() {
 }
 
 #[test]
+fn a_list_of_one_network_says_which_it_is() {
+    let dir = tempdir().unwrap();
+    let (db, file) = (dir.path().join("ztmon.db"), dir.path().join("members.json"));
+    fs::write(&file, central()).unwrap();
+    let names = ["--names".as_ref(), file.as_os_str()];
+    let flags = ["--observer-mac", OBSERVER];
+    let serve = Setup::new(&db).source(&real("tee-both.pcap"), "max").args(flags).args(names).start();
+    let metrics = serve.scrape_at(FRAMES, NOTHING);
+    assert_eq!(shown(&metrics), own());
+    assert_eq!(host_name(&metrics, "10.147.20.20"), "f41a6659d0's owner");
+    serve.stop();
+}
+
+#[test]
 fn a_controller_of_ones_own_tells_and_may_fail() {
     let dir = tempdir().unwrap();
     let (db, token) = (dir.path().join("ztmon.db"), dir.path().join("token"));

@@ -134,7 +134,7 @@ fn an_increase_is_what_was_captured_whatever_else_happens() {
     serve.stop();
 
     // … an import of history, …
-    let ended = run(ztmon().args(["replay", "--quiet", "--db"]).arg(&db).arg(&old));
+    let ended = run(ztmon().args(["replay", "--quiet", "--overlap", "add", "--db"]).arg(&db).arg(&old));
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(report(&db, "all").of("", "10.0.0.1").sent_bytes, 20_100_000);
 

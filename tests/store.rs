@@ -62,11 +62,18 @@ fn databases_of_every_earlier_version_are_brought_up_to_date() {
         fs::copy(testdata(&format!("store/version-{version}.db")), &db).unwrap();
         let refused = ztmon(&["report", "--db", text(&db)]).nothing();
         assert!(refused.contains("was written by an older ztmon: start serve or replay --db on it once"), "{refused}");
+        let repaired = dir.path().join(format!("repaired-{version}.db"));
+        if version > 1 {
+            ztmon(&["db", "repair", "--db", text(&db), "--output", text(&repaired)]).ok();
+        }
         drop(Writer::open(&db).unwrap());
         Reader::open(&db).unwrap().check().unwrap();
         for (origin, ending) in [("all", "csv"), ("live", "live.csv"), ("import", "import.csv")] {
             let expected = fs::read_to_string(testdata(&format!("store/version-{version}.{ending}"))).unwrap();
             assert_eq!(report(&db, &["--by", "pair", "--origin", origin]), expected, "{version} {origin}");
+            if version > 1 {
+                assert_eq!(report(&repaired, &["--by", "pair", "--origin", origin]), expected, "{version} {origin}");
+            }
         }
     }
 }

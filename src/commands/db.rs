@@ -56,7 +56,7 @@ fn repair(db: Option<&Path>, output: Option<PathBuf>) -> anyhow::Result<Status> 
 }
 
 fn merge(files: &[PathBuf], output: &Path) -> anyhow::Result<Status> {
-    let Merged { parts, left_out } = store::merge(files, output)?;
+    let Merged { parts, live_and_imported, left_out } = store::merge(files, output)?;
     let mut text = String::new();
     for Part { path, live, seen_better, imports, imported_twice } in &parts {
         let path = path.display();
@@ -71,6 +71,10 @@ fn merge(files: &[PathBuf], output: &Path) -> anyhow::Result<Status> {
         }
     }
     print(&format!("{text}{}: merged\n", output.display()))?;
+    if live_and_imported > 0 {
+        let buckets = thousands(live_and_imported);
+        say(&format!("ztmon: {buckets} imported buckets are of times that another database captured live: both count"));
+    }
     for left_out in &left_out {
         say(&format!("ztmon: left out: {left_out}"));
     }

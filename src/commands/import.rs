@@ -177,10 +177,10 @@ impl Drop for Database {
 /// Why an import is refused.
 fn would_count_twice(network: &str, live: Range<i64>) -> String {
     let time = |seconds| Timestamp::new(seconds, 0);
-    let network = if network.is_empty() { "a network without a name".to_owned() } else { format!("network {network}") };
+    let network = if network.is_empty() { String::new() } else { format!(" of network {network}") };
     format!(
-        "the database has {network} captured live from {} to {}, and of files without a network it may be the same \
-         traffic: --overlap skip leaves out what is of such times, --overlap add counts it all the same",
+        "the database has {} to {}{network} captured live, and nothing says that these files are of another network: \
+         --overlap skip leaves out what is of such times, --overlap add counts it all the same",
         time(live.start),
         time(live.end)
     )

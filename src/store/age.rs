@@ -13,7 +13,7 @@ use anyhow::{Result, ensure};
 use rusqlite::{Connection, params};
 
 use super::history::History;
-use super::level::{BUCKETS, Changes, DAYS, Interval};
+use super::level::{BUCKETS, Changes, DAY_SECONDS, DAYS, Interval};
 use super::table::Damage;
 use super::{Writer, blame, coverage};
 use crate::time::{Span, Timestamp};
@@ -48,9 +48,10 @@ struct Limits {
 }
 
 impl Limits {
-    /// Merged is what is older than a week. What came from old files was a week old when it was written.
+    /// Merged is what is older than a week. What came from old files was a week old when it was written. A whole day at
+    /// once, so that longer buckets stand together: their pages would be half empty where they end.
     fn merges(self, bucket: &Interval, seconds: u32) -> bool {
-        let end = bucket.span.widened(seconds).end();
+        let end = bucket.day().end();
         bucket.span.seconds < seconds && end <= self.wall && end.min(bucket.written) <= self.clock
     }
 
@@ -128,8 +129,8 @@ fn find(conn: &Connection, seconds: u32, old: Limits, too_old: Option<Limits>) -
     let sql = "SELECT id FROM bucket WHERE start < ?1 AND seconds < ?2 AND (start < ?3 OR written <= ?4)
                ORDER BY start LIMIT ?5";
     let mut select = conn.prepare(sql)?;
-    // What starts before has its longer bucket end by then.
-    let start = |end: i64| end - end.rem_euclid(seconds.into());
+    // What starts before has its day end by then.
+    let start = |end: i64| end - end.rem_euclid(DAY_SECONDS.into());
     let values = params![start(old.wall), seconds, start(old.clock), old.clock, BUCKETS_AT_ONCE as i64];
     let found = select.query_map(values, |row| row.get(0))?;
     let found: Vec<_> = found.collect::<rusqlite::Result<_>>()?;

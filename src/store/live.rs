@@ -7,8 +7,8 @@ use anyhow::Result;
 
 use super::level::Interval;
 use super::table::{BUCKET, Damage, NETWORK};
-use super::{NetworkId, Writer};
-use crate::time::Bucket;
+use super::{NetworkId, Writer, coverage};
+use crate::time::{BUCKET_SECONDS, Bucket};
 use crate::traffic::Origin;
 
 /// The times that networks were captured live.
@@ -19,6 +19,22 @@ pub struct Live {
 }
 
 impl Live {
+    /// Of these buckets, by network.
+    pub(super) fn of(networks: BTreeMap<String, Vec<Bucket>>) -> Self {
+        let merged = |mut buckets: Vec<Bucket>| {
+            buckets.sort_unstable();
+            let mut spans: Vec<Range<i64>> = Vec::new();
+            for bucket in buckets {
+                match spans.last_mut().filter(|last| bucket.start <= last.end) {
+                    Some(last) => last.end = last.end.max(bucket.end()),
+                    None => spans.push(bucket.start..bucket.end()),
+                }
+            }
+            spans
+        };
+        Live { spans: networks.into_iter().map(|(name, buckets)| (name, merged(buckets))).collect() }
+    }
+
     /// The network and time that an interval overlaps, if it overlaps any.
     pub fn at(&self, span: Bucket) -> Option<(&str, Range<i64>)> {
         self.spans.iter().find_map(|(name, spans)| {
@@ -30,7 +46,7 @@ impl Live {
 }
 
 impl Writer {
-    /// The times for which there is usage of a network, or of any, that was captured live.
+    /// The times at which a network, or any, was captured live: for which there is usage or coverage.
     ///
     /// # Errors
     /// If the database cannot be read or is damaged.
@@ -41,28 +57,24 @@ impl Writer {
                 names.insert(row.get::<_, i64>(0)?, row.get::<_, String>(1)?);
                 Ok(())
             })?;
-            let mut found: BTreeMap<i64, Vec<Bucket>> = BTreeMap::new();
+            let mut found: BTreeMap<String, Vec<Bucket>> = BTreeMap::new();
             BUCKET.scan(&self.conn, |row| {
                 let bucket = Interval::read(row)?;
                 if bucket.came() == Origin::Live && network.is_none_or(|network| network.0 == bucket.network) {
-                    found.entry(bucket.network).or_default().push(bucket.span);
+                    let id = bucket.network;
+                    let name = names.get(&id).ok_or_else(|| Damage(format!("network {id} has no row")))?;
+                    found.entry(name.clone()).or_default().push(bucket.span);
                 }
                 Ok(())
             })?;
-            let mut live = Live::default();
-            for (network, mut buckets) in found {
-                buckets.sort_unstable();
-                let mut spans: Vec<Range<i64>> = Vec::new();
-                for bucket in buckets {
-                    match spans.last_mut().filter(|last| bucket.start <= last.end) {
-                        Some(last) => last.end = last.end.max(bucket.end()),
-                        None => spans.push(bucket.start..bucket.end()),
-                    }
+            coverage::scan(&self.conn, |name, start, seen| {
+                if seen.up.count() > 0
+                    && network.is_none_or(|network| names.get(&network.0).is_some_and(|of| of == name))
+                {
+                    found.entry(name.to_owned()).or_default().push(Bucket { start, seconds: BUCKET_SECONDS });
                 }
-                let name = names.remove(&network).ok_or_else(|| Damage(format!("network {network} has no row")))?;
-                live.spans.insert(name, spans);
-            }
-            Ok(live)
+            })?;
+            Ok(Live::of(found))
         };
         read().map_err(|error| self.reading(error))
     }

@@ -1,14 +1,17 @@
 //! One database of several: what each of them knows counts once.
 //!
 //! Networks, clients and pairs are the same where their names and addresses are. What was captured live of one network
-//! at one time is taken from the database that saw more of it ([`better`]): two observers saw the same packets. An
+//! at one time is taken from the database that saw more of it ([`best`]): two observers saw the same packets. An
 //! import counts once, whichever of them have it; other imports add.
 
 mod beyond;
+mod coverage;
+mod members;
 mod old;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +29,7 @@ use super::table::{BUCKET, ENDPOINT, IMPORT, NETWORK, PAIR, Puts};
 use super::{Reader, Writer, blame};
 use crate::traffic::{Counts, Origin, Totals};
 use beyond::Rests;
+use coverage::{Coverage, Quality, best};
 use old::{Old, OldImport};
 
 /// What a merge did.
@@ -33,6 +37,8 @@ use old::{Old, OldImport};
 pub struct Merged {
     /// Of each database, in the order given.
     pub parts: Vec<Part>,
+    /// Imported buckets of a time that another of them captured live: both count.
+    pub live_and_imported: u64,
     /// What none of them has in a form that could be taken, in words.
     pub left_out: Vec<String>,
 }
@@ -88,16 +94,6 @@ pub fn merge(paths: &[PathBuf], into: &Path) -> Result<Merged> {
     Ok(merged)
 }
 
-/// What decides whose buckets are taken.
-struct Quality {
-    packets: i64,
-}
-
-/// Whether one saw more than the other.
-fn better(one: &Quality, other: &Quality) -> bool {
-    one.packets > other.packets
-}
-
 /// A bucket and the number of its database.
 type Place<'a> = (usize, &'a Interval);
 
@@ -114,13 +110,14 @@ struct Merge<'a, 'c> {
     clock: i64,
     sums: BTreeMap<(i64, Origin), Totals>,
     rests: Rests,
+    coverage: Coverage<'a>,
     merged: Merged,
 }
 
 impl<'a> Merge<'a, '_> {
     fn run(olds: &'a [Old<'a>], conn: &Connection) -> Result<Merged> {
         let part = |old: &Old| Part { path: old.path.clone(), ..Part::default() };
-        let merged = Merged { parts: olds.iter().map(part).collect(), left_out: Vec::new() };
+        let merged = Merged { parts: olds.iter().map(part).collect(), ..Merged::default() };
         let clock = olds.iter().map(|old| old.history.clock).max().unwrap_or_default();
         // Of before there is not all that there was.
         let live_from = olds.iter().filter_map(|old| old.history.live_from).max();
@@ -136,16 +133,20 @@ impl<'a> Merge<'a, '_> {
             clock,
             sums: BTreeMap::new(),
             rests: Rests::new(olds)?,
+            coverage: Coverage::read(olds)?,
             merged,
         };
         merge.add_networks(Puts::new(conn, &NETWORK)?)?;
         merge.take_live()?;
         merge.take_imports(Puts::new(conn, &IMPORT)?)?;
         merge.find_rests()?;
-        let Merge { endpoint, pair, changes, mut sums, rests, merged, .. } = merge;
+        let Merge { endpoint, pair, changes, mut sums, rests, merged, networks, coverage, .. } = merge;
         endpoint.puts.seal()?;
         pair.puts.seal()?;
         changes.seal()?;
+        let number = |name: &str| networks.get(name).copied().context("a network has no number");
+        coverage.write(conn, number)?;
+        members::write(conn, olds, number)?;
         for (whose, more) in rests.finish() {
             sums.entry(whose).and_modify(|sum| sum.add(&more)).or_insert(more);
         }
@@ -180,13 +181,13 @@ impl<'a> Merge<'a, '_> {
     /// What was captured live.
     fn take_live(&mut self) -> Result<()> {
         let olds = self.olds;
-        let mut by_network: BTreeMap<&str, Vec<Place>> = BTreeMap::new();
+        let mut by_network: BTreeMap<&'a str, Vec<Place>> = BTreeMap::new();
         for (at, old) in olds.iter().enumerate() {
             for bucket in old.buckets.iter().filter(|bucket| bucket.came() == Origin::Live) {
                 by_network.entry(old.network(bucket.network)?).or_default().push((at, bucket));
             }
         }
-        for places in by_network.values_mut() {
+        for (network, places) in &mut by_network {
             places.sort_by_key(|(at, bucket)| (bucket.span.start, u32::MAX - bucket.span.seconds, *at));
             // All that overlap: shorter buckets are within the longer ones.
             let mut rest = &places[..];
@@ -198,7 +199,7 @@ impl<'a> Merge<'a, '_> {
                     overlaps
                 };
                 let (same_time, later) = rest.split_at(rest.iter().take_while(overlaps).count());
-                self.take_best(same_time)?;
+                self.take_best(network, first.span.start..end, same_time)?;
                 rest = later;
             }
         }
@@ -206,20 +207,20 @@ impl<'a> Merge<'a, '_> {
     }
 
     /// Of buckets of one network and time those of one database.
-    fn take_best(&mut self, places: &[Place]) -> Result<()> {
+    fn take_best(&mut self, network: &'a str, time: Range<i64>, places: &[Place]) -> Result<()> {
         let databases: BTreeSet<usize> = places.iter().map(|(at, _)| *at).collect();
-        let mut best: Option<(usize, Quality)> = None;
-        for at in databases {
-            let quality = match places.iter().all(|(of, _)| *of == at) {
-                true => Quality { packets: 0 },
-                false => self.quality(at, places)?,
-            };
-            if best.as_ref().is_none_or(|(_, best)| better(&quality, best)) {
-                best = Some((at, quality));
+        let only = databases.first().copied().filter(|_| databases.len() == 1);
+        let taken = match only {
+            Some(only) => only,
+            None => {
+                let quality = |at| Ok((at, self.quality(at, network, &time, places)?));
+                let qualities = databases.into_iter().map(quality).collect::<Result<Vec<_>>>()?;
+                best(&qualities).context("there is no bucket")?
             }
-        }
+        };
+        self.coverage.taken(network, taken, time);
         for (at, bucket) in places {
-            if best.as_ref().is_some_and(|(best, _)| best == at) {
+            if *at == taken {
                 self.take(*at, bucket, Origin::Live as i64)?;
                 self.merged.parts[*at].live += 1;
             } else {
@@ -229,20 +230,20 @@ impl<'a> Merge<'a, '_> {
         Ok(())
     }
 
-    /// How much a database saw in its buckets among these.
-    fn quality(&self, at: usize, places: &[Place]) -> Result<Quality> {
+    /// How much a database saw of a time, of which it has some of these buckets.
+    fn quality(&self, at: usize, network: &'a str, time: &Range<i64>, places: &[Place]) -> Result<Quality> {
         let old = &self.olds[at];
-        let mut packets = 0_i64;
+        let mut quality = Quality { seen: self.coverage.of(network, at, time), packets: 0 };
         for (_, bucket) in places.iter().filter(|(of, _)| *of == at) {
             old.scan(bucket, |pair, usage| {
                 // Such a packet has another row.
                 if !old.end(old.ends(pair)?.0)?.is_beyond() {
-                    packets = packets.saturating_add(usage.packets);
+                    quality.packets = quality.packets.saturating_add(usage.packets);
                 }
                 Ok(())
             })?;
         }
-        Ok(Quality { packets })
+        Ok(quality)
     }
 
     /// Imports, each once. Files that were taken in together are one history: all of it counts, or nothing.
@@ -253,6 +254,7 @@ impl<'a> Merge<'a, '_> {
         let packets = |at: usize, origin| olds[at].packets.get(origin).copied().unwrap_or_default();
         // The larger ones first, as they may hold others.
         sets.sort_by_key(|(at, (origin, files))| (usize::MAX - files.len(), i64::MAX - packets(*at, origin), *at));
+        let live = olds.iter().map(Old::live).collect::<Result<Vec<_>>>()?;
         let mut from: HashMap<&[u8], &Path> = HashMap::new();
         let (mut id, mut new_origin) = (0_i64, 0_i64);
         for (at, (origin, files)) in sets {
@@ -278,6 +280,8 @@ impl<'a> Merge<'a, '_> {
                 puts.put(None, &values)?;
             }
             for bucket in olds[at].buckets.iter().filter(|bucket| bucket.origin == *origin) {
+                let elsewhere = live.iter().enumerate().any(|(of, live)| of != at && live.at(bucket.span).is_some());
+                self.merged.live_and_imported += u64::from(elsewhere);
                 self.take(at, bucket, new_origin)?;
             }
         }

@@ -17,6 +17,7 @@ mod days;
 mod log;
 mod members;
 mod merge;
+mod merged;
 mod snapshot;
 mod steps;
 mod sums;

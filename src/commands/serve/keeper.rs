@@ -159,16 +159,20 @@ impl Keeper {
                 clients.load_member(node, Own { sent_bytes, received_bytes });
             }
         }
-        board.networks.iter_mut().for_each(|network| self.learned.tell(network));
+        for network in &mut board.networks {
+            network.clients.know(self.learned.of(&network.name));
+        }
         Ok(())
     }
 
     /// Takes in what was told of members, and keeps it.
     fn learn(&mut self) -> anyhow::Result<()> {
         if self.learned.look(&self.control.known) {
-            for network in &mut lock(&self.board).networks {
-                self.learned.tell(network);
-                self.quotas.know(&network.name, self.learned.roster.of(network.name.parse().ok()));
+            let names: Vec<_> = lock(&self.board).networks.iter().map(|network| network.name.clone()).collect();
+            // Found out without the board: there may be many, and a scrape waits for it.
+            for (name, members) in names.iter().map(|name| (name, self.learned.of(name))) {
+                network(&mut lock(&self.board).networks, name).clients.know(members);
+                self.quotas.know(name, self.learned.roster.of(name.parse().ok()));
             }
         }
         if !self.learned.kept && !self.learned.roster.is_empty() {
@@ -371,7 +375,7 @@ impl Keeper {
             // All that the database had was put on the board at the start.
             let joined = network(networks, &name);
             joined.clients.loaded = true;
-            self.learned.tell(joined);
+            joined.clients.know(self.learned.of(&name));
             self.learned.kept = false;
             self.quotas.know(&name, self.learned.roster.of(name.parse().ok()));
             networks.retain(|network| network.clients.loaded);

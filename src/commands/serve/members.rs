@@ -9,8 +9,7 @@ use std::thread;
 use super::control::{Shared, lock};
 use super::watched::{LOOK_EVERY, Watched};
 use crate::commands::names;
-use crate::metrics::Network;
-use crate::zerotier::{NetworkId, Roster};
+use crate::zerotier::{Members, NetworkId, Roster};
 
 /// What has been told, and of which networks a controller is to be asked.
 #[derive(Debug, Default)]
@@ -35,6 +34,11 @@ impl Known {
             told.files.iter().for_each(|file| all.merge(file));
             (told.version, all)
         })
+    }
+
+    /// The network that all of it is about, if that is one.
+    pub(super) fn only_network(&self) -> Option<NetworkId> {
+        self.since(0).and_then(|(_, roster)| roster.only_network())
     }
 
     /// A network that this process captures on.
@@ -93,9 +97,9 @@ impl Learned {
         true
     }
 
-    /// Tells a network on the board who its members are.
-    pub(super) fn tell(&self, network: &mut Network) {
-        network.clients.know(self.roster.of(network.name.parse().ok()));
+    /// The members of the network with this name, if that is its id.
+    pub(super) fn of(&self, network: &str) -> Members {
+        self.roster.of(network.parse().ok())
     }
 }
 

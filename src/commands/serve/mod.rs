@@ -141,7 +141,7 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
     }
 
     let mut feeds = Feeds::new(args.counting, &control, sender, &alarm);
-    let (speed, network) = (args.speed, args.who.network_id);
+    let (speed, network) = (args.speed, args.who.network_id.or_else(|| control.known.only_network()));
     match history {
         Some(history) => feeds.start(move |feed, _| feed::play(feed, history, speed, network))?,
         #[cfg(feature = "live")]

@@ -9,8 +9,10 @@ use rusqlite::types::Value;
 
 use crate::store::history::History;
 use crate::store::level::{BUCKETS, DAYS, Interval, Usage};
+use crate::store::live::Live;
 use crate::store::table::{BUCKET, DAY, Damage, ENDPOINT, IMPORT, NETWORK, PAIR, TOTAL};
 use crate::store::{count, totals};
+use crate::time::Bucket;
 use crate::traffic::{End, Origin, Totals};
 
 /// An end as its row has it.
@@ -46,7 +48,7 @@ pub struct Beyond {
 
 /// A database with all but its usage in memory.
 pub struct Old<'c> {
-    conn: &'c Connection,
+    pub conn: &'c Connection,
     pub path: PathBuf,
     pub history: History,
     /// Name and device by the network's number.
@@ -160,6 +162,15 @@ impl<'c> Old<'c> {
     /// Gives `each` the usage of a bucket: the pair's ends, and what it moved.
     pub fn scan(&self, bucket: &Interval, mut each: impl FnMut(i64, Usage) -> Result<()>) -> Result<()> {
         BUCKETS.scan(&mut BUCKETS.select(self.conn)?, bucket, &mut each)
+    }
+
+    /// When it captured live.
+    pub fn live(&self) -> Result<Live> {
+        let mut networks: BTreeMap<String, Vec<Bucket>> = BTreeMap::new();
+        for bucket in self.buckets.iter().filter(|bucket| bucket.came() == Origin::Live) {
+            networks.entry(self.network(bucket.network)?.to_owned()).or_default().push(bucket.span);
+        }
+        Ok(Live::of(networks))
     }
 
     pub fn ends(&self, pair: i64) -> Result<(i64, i64)> {

@@ -100,6 +100,8 @@ fn an_import_counts_once_whichever_have_it() {
     let (into, merged) = merged(dir.path(), &[&a, &b]);
     assert_eq!(bytes(&into, Origin::Import), [(0, 300, 321)]);
     assert_eq!(bytes(&into, Origin::Live), [(0, 300, 4000)]);
+    // Those of the first: in the second it was known when its own file was imported.
+    assert_eq!(merged.live_and_imported, 2);
     let parts: Vec<_> = merged.parts.iter().map(|part| (part.imports, part.imported_twice)).collect();
     assert_eq!((parts, merged.left_out.len()), (vec![(2, 0), (1, 1)], 0));
     let writer = Writer::open(&into).unwrap();
@@ -138,6 +140,39 @@ fn networks_with_one_device_stay_apart() {
     let (into, _) = merged(dir.path(), &[&a, &b]);
     assert_eq!(bytes(&into, Origin::Live), [(0, 300, 6)]);
     assert_eq!(ask(&into, "SELECT count(*) FROM network WHERE (device = 'eth1') = (name LIKE '%1')"), 2);
+}
+
+/// Imports of before they were told apart: by days they are.
+#[test]
+fn imports_of_the_past_are_told_apart_by_days() {
+    const DAY: i64 = 86_400;
+    let (_dir, db) = place();
+    let mut writer = Writer::open(&db).unwrap();
+    // The second and third share a day, and the fifth has no packets.
+    for (file, first, last) in
+        [(1, 10, 20), (2, DAY, 2 * DAY), (3, 2 * DAY + 307, 2 * DAY + 308), (4, 3 * DAY, 3 * DAY)]
+    {
+        let mut source = Source::new(writer.network("n", "").unwrap(), Origin::Import);
+        writer.begin().unwrap();
+        let rows = [packet(0, 1, 1, at(first)), packet(0, 1, 1, at(last))];
+        writer.add(&mut source, &directory(), &rows).unwrap();
+        let seen = Some(Seen { first: at(first), last: at(last) });
+        let import = Import { sha256: [file; 32], name: String::new(), size: 1, imported_at: at(0), frames: 2, seen };
+        writer.record_import(&import).unwrap();
+        writer.commit().unwrap();
+    }
+    take_in(&mut writer, &[5], &[]);
+    drop(writer);
+    super::days::make_version_2(&db);
+    drop(Writer::open(&db).unwrap());
+    Reader::open(&db).unwrap().check().unwrap();
+    let text = |sql: &str| -> String {
+        Connection::open(db.canonicalize().unwrap()).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(text("SELECT group_concat(origin, ' ') FROM (SELECT origin FROM import ORDER BY id)"), "1 2 2 3 1");
+    let starts = "SELECT group_concat(start || ':' || origin, ' ') FROM (SELECT * FROM bucket ORDER BY start)";
+    assert_eq!(text(starts), "0:1 86400:2 172800:2 173100:2 259200:3");
+    assert_eq!(text(&starts.replace("bucket", "day")), "0:1 86400:2 172800:2 259200:3");
 }
 
 /// Of what is too old only totals are left.
