@@ -371,6 +371,38 @@ os.execvp(sys.argv[1], sys.argv[1:])
     }
 
     #[test]
+    fn while_the_service_says_that_the_network_is_not_ok_nothing_is_covered() {
+        let Some(net) = Namespace::new() else { return };
+        let server = Server::on(net.run(|| TcpListener::bind("127.0.0.1:9993").unwrap()));
+        let prepare = "echo t0ken > /var/lib/zerotier-one/authtoken.secret";
+        let refused = NETWORKS.replace("\"OK\"", "\"ACCESS_DENIED\"");
+        for (reply, is_fine) in
+            [(Reply::Json(refused), false), (Reply::Json(NETWORKS.to_owned()), true), (Reply::Status(401), true)]
+        {
+            server.reply("/network", reply);
+            let (_outer, home) = directory_of(SOMEBODY, 0o700);
+            let db = home.join("ztmon.db");
+            net.add_device("ztours", "wire", Some(MAC));
+            let serve = beside_zerotier(&net, &db, prepare, &[]);
+            serve.wait_for_log("capturing on ztours", 1);
+            if !is_fine {
+                serve.wait_for_log("ztours: ZeroTier says that the network is not OK", 1);
+            }
+            ten_more(&net, &serve, 1);
+            std::thread::sleep(std::time::Duration::from_secs(3));
+            serve.stop();
+            let conn = rusqlite::Connection::open(&db).unwrap();
+            let sql = "SELECT sum(covered_seconds), sum(frames) FROM coverage";
+            let (seconds, frames): (i64, i64) = conn.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+            // Until it was asked for the first time all was well.
+            assert!(if is_fine { seconds >= 3 } else { seconds <= 1 }, "{seconds} seconds");
+            assert_eq!(frames, 20);
+            net.ip(&["link", "del", "ztours"]);
+        }
+        server.let_go();
+    }
+
+    #[test]
     fn the_network_may_be_said() {
         let Some(net) = Namespace::new() else { return };
         let dir = tempdir().unwrap();

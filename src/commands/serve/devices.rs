@@ -18,6 +18,9 @@ use crate::time::{Span, Timestamp};
 /// How often to look whether a device is there, or still the same.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
+/// How often to ask ZeroTier whether the network is fine.
+const ASK_EVERY: Duration = Duration::from_secs(10);
+
 /// How long frames may gather where there have just been some: what wakes and cools down for every block of the kernel's
 /// spends more on that than on the frames. A buffer that is smaller gets less.
 const GATHER: Duration = Duration::from_millis(50);
@@ -97,6 +100,8 @@ fn capture(mut feed: Feed, feeds: &Feeds, name: &str, node: &Own, buffer: i32) {
         network: None,
         changes: Changes::new(),
         warned: false,
+        is_fine: true,
+        asked: None,
     };
     let snaplen = SNAPLEN.max(i32::from(feeds.counting.tee_bytes) + SNAPLEN_BEYOND);
     let mut waiting_for = None;
@@ -137,7 +142,7 @@ fn capture(mut feed: Feed, feeds: &Feeds, name: &str, node: &Own, buffer: i32) {
         capture.finish(|frame| feed.live_frame(frame));
         feed.capture = before.plus(capture.statistics());
         if lost.is_none() {
-            feed.went_on();
+            feed.went_on(device.is_fine);
         }
         feed.set_up(false);
     }
@@ -164,7 +169,7 @@ fn read(feed: &mut Feed, capture: &mut Live, device: &mut Device<'_>, before: St
             if let Some(reason) = capture.lost() {
                 return Some(reason.to_owned());
             }
-            feed.went_on();
+            feed.went_on(device.is_fine());
             device.look(feed);
             if frames == 0 {
                 feed.meter.advance(Timestamp::now() - FRAME_DELAY);
@@ -188,6 +193,9 @@ struct Device<'a> {
     network: Option<String>,
     changes: Changes,
     warned: bool,
+    /// Whether the network is, as ZeroTier last said, and when that was.
+    is_fine: bool,
+    asked: Option<Instant>,
 }
 
 impl Device<'_> {
@@ -225,6 +233,21 @@ impl Device<'_> {
             feed.meter.set_observer(mac);
             self.changes.info(format!("{}: own MAC is now {}", self.name, self.own()));
         }
+    }
+
+    /// Whether what can be captured is of a network that works.
+    fn is_fine(&mut self) -> bool {
+        if self.asked.is_none_or(|asked| asked.elapsed() >= ASK_EVERY) {
+            let is_fine = self.node.is_fine(self.name);
+            self.asked = Some(Instant::now());
+            if is_fine != self.is_fine {
+                self.is_fine = is_fine;
+                let what =
+                    if is_fine { "the network is fine again" } else { "ZeroTier says that the network is not OK" };
+                self.changes.info(format!("{}: {what}", self.name));
+            }
+        }
+        self.is_fine
     }
 
     fn own(&self) -> String {

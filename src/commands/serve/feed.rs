@@ -171,12 +171,12 @@ impl Feed {
         }
     }
 
-    /// To be called often while frames of a device can arrive: they could until now.
+    /// To be called often while frames of a device can arrive: they could until now, if the network is fine.
     #[cfg(feature = "live")]
-    pub(super) fn went_on(&mut self) {
+    pub(super) fn went_on(&mut self, is_fine: bool) {
         let now = Timestamp::now();
         self.leave(now);
-        self.watch.went_on(now);
+        if is_fine { self.watch.went_on(now) } else { self.watch.begin(now) }
     }
 
     /// Ends the five minutes that a time is not in.

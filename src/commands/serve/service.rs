@@ -55,14 +55,24 @@ impl Own {
         self.given.or_else(derived).or_else(|| self.ask(name))
     }
 
-    /// Asks the service.
+    /// Whether the network behind a device is fine, as far as the service says: it says so of one that it has joined, is
+    /// let into, and finds.
+    pub(super) fn is_fine(&self, device: &str) -> bool {
+        let status = self.network(device).and_then(|network| network["status"].as_str().map(str::to_owned));
+        status.is_none_or(|status| status == "OK")
+    }
+
     fn ask(&self, device: &str) -> Option<NetworkId> {
+        self.network(device)?["id"].as_str()?.parse().ok()
+    }
+
+    /// What the service says of the network behind a device.
+    fn network(&self, device: &str) -> Option<Value> {
         let (client, token) = self.service.as_ref()?;
         let answer =
             client.get("/network", ("X-ZT1-Auth", token), AT_MOST).ok().filter(|answer| answer.status == 200)?;
-        let networks: Value = serde_json::from_slice(&answer.body).ok()?;
-        let on_device = |network: &&Value| network["portDeviceName"].as_str() == Some(device);
-        networks.as_array()?.iter().find(on_device)?["id"].as_str()?.parse().ok()
+        let networks: Vec<Value> = serde_json::from_slice(&answer.body).ok()?;
+        networks.into_iter().find(|network| network["portDeviceName"].as_str() == Some(device))
     }
 }
 
