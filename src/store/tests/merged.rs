@@ -23,8 +23,11 @@ fn without_copies(seen: Observed) -> Observed {
     Observed { teed: 0, ..seen }
 }
 
+/// By the start of five minutes.
+type Starts<T> = Vec<(i64, T)>;
+
 /// Merges two and says the bytes of each bucket, and what was seen.
-fn merged(a: &[&[(i64, u64)]; 2], seen: &[&[(i64, Observed)]; 2]) -> (Vec<(i64, u64)>, Vec<(i64, Observed)>) {
+fn merged(a: &[&[(i64, u64)]; 2], seen: &[&[(i64, Observed)]; 2]) -> (Starts<u64>, Starts<Observed>) {
     let dir = tempfile::tempdir().unwrap();
     let paths = [0, 1].map(|at| {
         let db = dir.path().join(format!("{at}.db"));
@@ -109,7 +112,7 @@ fn all_that_was_told_of_members_is_kept() {
         assert_eq!(names, ["one", "two", "three"]);
         let two = &found.told()[&node(2)];
         assert_eq!((two.addresses.len(), two.authorized, two.listed), (2, true, true));
-        assert_eq!(found.address_names().iter().map(|(_, name)| name.to_string()).collect::<Vec<_>>(), ["printer"]);
+        assert_eq!(found.address_names().values().map(|name| name.to_string()).collect::<Vec<_>>(), ["printer"]);
         let members = Writer::open(&into).unwrap().members().unwrap();
         let kept: Vec<_> = members.iter().map(|kept| (kept.node, kept.sent_bytes, kept.received_bytes)).collect();
         assert_eq!(kept, [(node(1), moved, 2 * moved), (node(2), 0, 0), (node(3), 0, 0)]);
