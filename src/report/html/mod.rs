@@ -245,7 +245,7 @@ fn periods(out: &mut dyn Write, bars: &chart::Bars, total: &Tally) -> io::Result
     let once = bars.report.query.by == By::Pair || bars.report.is_of_all();
     let columns = if once { Columns::Once } else { Columns::Both };
     writeln!(out, "<section id=\"periods\">\n<h2>Periods</h2>\n<div class=\"wide\"><table class=\"sorts\">")?;
-    writeln!(out, "<thead><tr><th class=\"s\">{} from</th>{}", bars.every(), columns.heads())?;
+    write!(out, "<thead><tr><th class=\"s\">{} from</th>{}", bars.every(), columns.heads())?;
     let networks: Vec<_> = bars.report.all_covered(None).map(|(network, _)| network).collect();
     let named = networks.len() > 1;
     if named {
