@@ -116,7 +116,8 @@ fn csv(text: &str) -> Result<Roster, String> {
             (_, Ok(node)) => roster.tell(None, node, Member { name: name.clone(), ..Member::default() }),
             _ if is_header => (),
             _ => {
-                let who: String = who.chars().take(60).collect();
+                let shown = who.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
+                let who: String = shown.take(60).collect();
                 return Err(format!("line {line}: '{who}' is neither an address nor a node id of ten hex digits"));
             }
         }
@@ -248,6 +249,7 @@ mod tests {
             ("10.0.0.1,a\n10.0.0.300,b", "line 2: '10.0.0.300' is neither an address nor a node id of ten hex digits"),
             ("10.0.0.1,a\nnode,name", "line 2: 'node' is neither"),
             ("10.0.0.300,a", "line 1: '10.0.0.300' is neither"),
+            ("\"10.0\r\n1\",a", "line 1: '10.0\u{fffd}\u{fffd}1' is neither"),
             ("10.0.0.1,\"a\nb\"\n10.0.0.2,a,b", "line 3: give two fields, address-or-node,name, not 3"),
             ("10.0.0.1", "line 1: give two fields"),
             ("\n10.0.0.1,\"a", "line 2: a quote is never closed"),
@@ -258,7 +260,7 @@ mod tests {
             ("[{\"name\": \"x\"}]", "a member in it has no node id"),
         ] {
             let found = parse(text.as_bytes()).unwrap_err();
-            assert!(found.starts_with(error) && !found.contains('\n'), "{text:?}: {found}");
+            assert!(found.starts_with(error) && !found.contains(char::is_control), "{text:?}: {found}");
         }
         let many: String = (0..=MAX_ENTRIES).map(|n| format!("{n:010x},\n")).collect();
         assert!(parse(many.as_bytes()).unwrap_err().starts_with("it has more than 100000 entries"));
@@ -314,7 +316,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read_or_refused_in_one_line(bytes in vec(any::<u8>(), 0..200)) {
             if let Err(error) = parse(&bytes) {
-                prop_assert!(!error.contains('\n'), "{error}");
+                prop_assert!(!error.contains(char::is_control), "{error}");
             }
         }
 
