@@ -129,7 +129,9 @@ fn the_database_answers_as_the_replay_does_and_knows_the_names() {
     let daily = report(&db, &["--by", "member", "--every", "day"]);
     let with_start: Vec<String> =
         found.lines().skip(1).map(|line| format!("2026-11-22T00:00:00+00:00,{line}")).collect();
-    assert_eq!(daily.lines().skip(1).collect::<Vec<_>>(), with_start);
+    // Of coverage, behind these columns, an import tells nothing.
+    let lines: Vec<_> = daily.lines().skip(1).map(|line| line.strip_suffix(",,,,").unwrap()).collect();
+    assert_eq!(lines, with_start);
 
     // By name, of the addresses.
     let addresses = report(&db, &["--member", "B, \"the exit\""]);

@@ -31,8 +31,8 @@ const MAY_KNOW: [(&str, &[&str]); 22] = [
     (
         "commands",
         &[
-            "capture", "cli", "coverage", "frame", "meter", "metrics", "packet", "quota", "report", "store", "time",
-            "traffic", "web", "when", "zerotier", "zone",
+            "capture", "cli", "coverage", "frame", "meter", "metrics", "packet", "period", "quota", "report", "store",
+            "time", "traffic", "web", "when", "zerotier", "zone",
         ],
     ),
     ("allocator", &[]),

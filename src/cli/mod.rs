@@ -212,6 +212,7 @@ pub struct Replay {
   ztmon report --every day --since this-month            day by day, quiet clients included
   ztmon report --every month --month-start 14 --tz Asia/Shanghai
   ztmon report --by pair --format csv > pairs.csv
+  ztmon report --since 7d --format html --output week.html
   ztmon report --quotas quotas.toml                       how each quota stands (ztmon quota check --help)
 
 Exit status: 0 all well; 2 nothing could be done.")]

@@ -45,7 +45,7 @@ pub struct Output {
     /// Only the first N addresses or pairs of a period; the others are summed in a last row 'rest'
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
-    /// How to print [default: table on a terminal, csv otherwise]
+    /// How to print; html is a page to send or print, in one file [default: table on a terminal, csv otherwise]
     #[arg(long, value_name = "FORMAT", value_parser = format())]
     pub format: Option<Form>,
     /// Print to this file instead of standard output

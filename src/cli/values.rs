@@ -59,6 +59,7 @@ pub(super) fn format() -> impl TypedValueParser<Value = Form> {
         ("table", Form::Report(Format::Table)),
         ("csv", Form::Report(Format::Csv)),
         ("json", Form::Report(Format::Json)),
+        ("html", Form::Report(Format::Html)),
         ("openmetrics", Form::OpenMetrics),
     ])
 }

@@ -49,7 +49,8 @@ struct Asked<'a> {
 impl Asked<'_> {
     /// Prints how the quotas stand now, and says whether one is exceeded.
     fn print(&self, destination: Destination) -> anyhow::Result<bool> {
-        ensure!(self.format != Some(Form::OpenMetrics), "quotas come as table, csv or json: give one as --format");
+        let has_quotas = !matches!(self.format, Some(Form::OpenMetrics | Form::Report(report::Format::Html)));
+        ensure!(has_quotas, "quotas come as table, csv or json: give one as --format");
         let (now, _) = Timestamp::now().clamped();
         let mut quotas = quotas(self.file, self.tz, now)?;
         let told = names::read_all(&self.who.names)?;

@@ -1,6 +1,7 @@
 //! `ztmon report`: totals from the database.
 
 use std::io::{self, Write};
+use std::ops::Range;
 
 use anyhow::bail;
 use serde_json::json;
@@ -9,7 +10,7 @@ use super::output::{Destination, Sums};
 use super::query::{check_chosen, query};
 use super::{Status, place, quota};
 use crate::cli::{self, Origins};
-use crate::report::thousands;
+use crate::report::{Query, fitting, thousands};
 use crate::store::{self, Reader};
 use crate::time::Timestamp;
 use crate::traffic::{Counts, End, Origin, Seen};
@@ -35,25 +36,16 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     query.named.roster.merge(&told);
     check_chosen(&query.named.roster, &query.named.chosen)?;
     let (since, until) = (query.since, query.until);
-    let mut sums = Sums::new(output, query)?;
-    let mut total = Counts::default();
-    let mut seen: Option<Seen> = None;
-    let cuts = sums.cuts();
-    reader.rows(origin, range, cuts, |network, bucket, row| {
-        if !sums.shows(network, &row) {
-            return Ok(());
-        }
-        sums.add(network, bucket, &row)?;
-        // A packet beyond the limit of pairs made a row for either end.
-        if row.src.end != End::Beyond {
-            total.add(row.counts);
-        }
-        seen.get_or_insert(row.seen).merge(row.seen);
-        Ok(())
-    })?;
-    if output.every().is_some() {
-        reader.first_seen(origin, |network, endpoint, first| sums.know(network, endpoint, first))?;
-    }
+    let read = |query: Query| Gathered::read(&reader, output, origin, range.clone(), query);
+    let gathered = if query.fits {
+        // Which periods fit is only known when all has been read; and buckets that are kept may be too long for any.
+        let all = Query { every: None, page: false, ..query.clone() };
+        query.every = read(all)?.seen.map(|seen| fitting(since.unwrap_or(seen.first), until.unwrap_or(seen.last)));
+        read(query.clone()).or_else(|_| read(Query { every: None, ..query }))?
+    } else {
+        read(query)?
+    };
+    let Gathered { mut sums, total, seen } = gathered;
     if origin != Some(Origin::Import) {
         sums.see(&reader)?;
     }
@@ -88,6 +80,43 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
         io::stderr().write_all(line.as_bytes()).ok();
     }
     Ok(Status::Done)
+}
+
+/// What was read.
+struct Gathered {
+    sums: Sums,
+    total: Counts,
+    seen: Option<Seen>,
+}
+
+impl Gathered {
+    fn read(
+        reader: &Reader,
+        output: &cli::Output,
+        origin: Option<Origin>,
+        range: Range<Option<i64>>,
+        query: Query,
+    ) -> anyhow::Result<Self> {
+        let mut sums = Sums::new(output, query)?;
+        let (mut total, mut seen) = (Counts::default(), None::<Seen>);
+        let cuts = sums.cuts();
+        reader.rows(origin, range, cuts, |network, bucket, row| {
+            if !sums.shows(network, &row) {
+                return Ok(());
+            }
+            sums.add(network, bucket, &row)?;
+            // A packet beyond the limit of pairs made a row for either end.
+            if row.src.end != End::Beyond {
+                total.add(row.counts);
+            }
+            seen.get_or_insert(row.seen).merge(row.seen);
+            Ok(())
+        })?;
+        if output.every().is_some() {
+            reader.first_seen(origin, |network, endpoint, first| sums.know(network, endpoint, first))?;
+        }
+        Ok(Gathered { sums, total, seen })
+    }
 }
 
 /// The origin that is asked for, if one is, and the word for it.

@@ -8,7 +8,7 @@ use super::members::NetworkMembers;
 use super::sums::{Ends, Parties, Sums};
 use super::{Amount, By, Party, Query, Report, Sort};
 use crate::coverage::Observed;
-use crate::period::{Calendar, Period};
+use crate::period::{Calendar, Every, Period};
 use crate::time::{Bucket, Timestamp};
 use crate::traffic::{DeltaRow, Directory, End, Endpoint, Row, Seen};
 
@@ -30,6 +30,12 @@ pub struct Builder {
     places: Vec<Place>,
     /// Ends that were there before.
     pub(super) known: Vec<Known>,
+    /// All pairs, for a page.
+    pub(super) pairs: Option<Box<Builder>>,
+    /// How long the periods of a page were to be, if that was asked for.
+    pub(super) asked: Option<Every>,
+    /// The first and the last second that a bucket of a page begins with.
+    pub(super) reached: Option<(i64, i64)>,
     /// The members of networks, by their numbers.
     pub(super) members: Vec<NetworkMembers>,
     pub(super) coverage: Coverage,
@@ -69,6 +75,8 @@ impl Builder {
     /// Nothing counted yet.
     pub fn new(query: impl Into<Query>) -> Self {
         let query = query.into();
+        let asked = query.every.filter(|_| !query.fits);
+        let pairs = query.page.then(|| Builder::new(query.of_pairs()));
         let calendar = query.every.map(|every| Calendar::new(query.zone, every));
         Builder {
             coverage: Coverage::new(&query, calendar),
@@ -81,6 +89,9 @@ impl Builder {
             latest: None,
             places: Vec::new(),
             known: Vec::new(),
+            pairs: pairs.map(Box::new),
+            asked,
+            reached: None,
             members: Vec::new(),
         }
     }
@@ -102,6 +113,9 @@ impl Builder {
     /// # Errors
     /// If a period begins or ends within the bucket.
     pub fn add(&mut self, network: &str, bucket: Bucket, row: &Row) -> Result<(), Cut> {
+        if let Some(pairs) = &mut self.pairs {
+            pairs.add(network, bucket, row)?;
+        }
         let part = match &self.latest {
             Some((name, latest, part)) if *latest == bucket && name == network => *part,
             _ => {
@@ -135,6 +149,9 @@ impl Builder {
     /// # Errors
     /// If a period begins or ends within the bucket of a row.
     pub fn add_delta(&mut self, directory: &Directory, rows: &[DeltaRow]) -> Result<(), Cut> {
+        if let Some(pairs) = &mut self.pairs {
+            pairs.add_delta(directory, rows)?;
+        }
         let one_period = self.calendar.is_none();
         // Rows come as their first packets did: those of a bucket stand together.
         for rows in rows.chunk_by(|row, next| one_period || row.bucket == next.bucket) {
@@ -209,29 +226,58 @@ impl Builder {
 
     /// The number of the sums of a network in the period that a bucket belongs to.
     fn part(&mut self, network: &str, bucket: Bucket) -> Result<u32, Cut> {
-        let start = match &self.calendar {
-            None => ALWAYS.start,
-            Some(calendar) => {
-                let period = calendar.period(bucket.start).unwrap_or(ALWAYS);
-                if bucket.end() > period.end {
-                    return Err(Cut {
-                        bucket,
-                        boundary: calendar.label(period.end),
-                        zone: self.query.zone.to_string(),
-                    });
-                }
-                period.start
-            }
-        };
-        let network = self.network(network);
-        let Builder { parts, by_start, .. } = self;
-        Ok(*by_start.entry((network, start)).or_insert_with(|| {
-            parts.push(Part { start, network, sums: Sums::default() });
-            parts.len() as u32 - 1
-        }))
+        if self.query.page {
+            self.reach(bucket);
+        }
+        if let Some(cut) = self.cut(bucket) {
+            return Err(cut);
+        }
+        let (network, start) = (self.network(network), self.start_of(bucket.start));
+        Ok(self.part_from(network, start))
     }
 
-    fn network(&mut self, name: &str) -> u32 {
+    /// The number of the sums of a network in the period with this start.
+    pub(super) fn part_from(&mut self, network: u32, start: i64) -> u32 {
+        let Builder { parts, by_start, .. } = self;
+        *by_start.entry((network, start)).or_insert_with(|| {
+            parts.push(Part { start, network, sums: Sums::default() });
+            parts.len() as u32 - 1
+        })
+    }
+
+    /// Puts all that was counted into longer periods, or into one.
+    pub(super) fn regroup(&mut self, every: Option<Every>) {
+        self.query.every = every;
+        self.calendar = every.map(|every| Calendar::new(self.query.zone, every));
+        (self.latest, self.by_start) = (None, BTreeMap::new());
+        self.places.clear();
+        self.coverage.regroup(self.calendar);
+        for part in std::mem::take(&mut self.parts) {
+            let number = self.part_from(part.network, self.start_of(part.start));
+            self.parts[number as usize].sums.merge(&part.sums);
+        }
+        for i in 0..self.known.len() {
+            self.known[i].since = self.start_of(self.known[i].since);
+        }
+    }
+
+    /// Why a bucket belongs to no period, if it does not.
+    pub(super) fn cut(&self, bucket: Bucket) -> Option<Cut> {
+        let calendar = self.calendar?;
+        let end = calendar.period(bucket.start).unwrap_or(ALWAYS).end;
+        let cut = || Cut { bucket, boundary: calendar.label(end), zone: self.query.zone.to_string() };
+        (bucket.end() > end).then(cut)
+    }
+
+    /// Where the period of a second begins.
+    fn start_of(&self, second: i64) -> i64 {
+        match self.calendar {
+            Some(calendar) => calendar.period(second).unwrap_or(ALWAYS).start,
+            None => ALWAYS.start,
+        }
+    }
+
+    pub(super) fn network(&mut self, name: &str) -> u32 {
         let next = self.networks.len() as u32;
         match self.networks.get(name) {
             Some(&network) => network,
@@ -244,8 +290,11 @@ impl Builder {
 
     /// Sorts what was counted. With `top`, only so many addresses or pairs of each period and network get a line of
     /// their own.
-    pub fn finish(self, sort: Sort, top: Option<usize>) -> Report {
-        Report::new(self, sort, top)
+    pub fn finish(mut self, sort: Sort, top: Option<usize>) -> Report {
+        let page = self.take_page(sort, top);
+        let mut report = Report::new(self, sort, top);
+        report.page = page;
+        report
     }
 }
 

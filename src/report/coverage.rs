@@ -123,6 +123,18 @@ impl Coverage {
         }
     }
 
+    /// Puts all that was seen into longer periods, or into one.
+    pub(super) fn regroup(&mut self, calendar: Option<Calendar>) {
+        self.calendar = calendar;
+        let start = |start| calendar.and_then(|calendar| calendar.period(start)).unwrap_or(ALWAYS).start;
+        for network in self.networks.values_mut() {
+            for (of, sum) in std::mem::take(&mut network.sums) {
+                network.sums.entry(start(of)).or_default().add(sum);
+            }
+        }
+        self.period = Period { start: 0, end: 0 };
+    }
+
     fn period_of(&mut self, second: i64) -> Period {
         if !(self.period.start..self.period.end).contains(&second) {
             self.period = self.calendar.and_then(|calendar| calendar.period(second)).unwrap_or(ALWAYS);
@@ -204,6 +216,11 @@ impl Share {
         let shares = u128::from(part.min(whole)) * 10_000;
         Share(shares.checked_div(whole.into()).unwrap_or(0) as u32)
     }
+
+    /// For a person.
+    pub(super) fn percent(self) -> String {
+        format!("{}.{:02}%", self.0 / 100, self.0 % 100)
+    }
 }
 
 /// From 0.0000 to 1.0000.
@@ -216,10 +233,9 @@ impl fmt::Display for Share {
 /// A line for a person.
 impl fmt::Display for Covered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let percent = |Share(share): Share| format!("{}.{:02}%", share / 100, share % 100);
-        write!(f, "covered {}", percent(self.coverage))?;
+        write!(f, "covered {}", self.coverage.percent())?;
         if let Some(copies_seen) = self.copies_seen {
-            write!(f, ", copies seen {}", percent(copies_seen))?;
+            write!(f, ", copies seen {}", copies_seen.percent())?;
         }
         write!(f, ", {} packets dropped", thousands(self.dropped_packets))?;
         match self.estimated_lost {

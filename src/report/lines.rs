@@ -9,6 +9,7 @@ use hashbrown::{HashMap, HashSet};
 use super::builder::{ALWAYS, Builder, Known};
 use super::coverage::{Coverage, Covered};
 use super::members::{self, Forwarded};
+use super::page::Page;
 use super::sums::{Ends, Parties, Sum};
 use super::{By, Line, Party, Query, Sort, Tally, Who};
 use crate::period::{Calendar, Period};
@@ -21,7 +22,7 @@ pub struct Report {
     /// What it is about.
     pub(super) query: Query,
     sort: Sort,
-    top: usize,
+    pub(super) top: usize,
     /// There if it has periods.
     calendar: Option<Calendar>,
     /// The first period and the last.
@@ -29,6 +30,8 @@ pub struct Report {
     parties: Parties,
     /// Ordered by name.
     networks: Vec<Network>,
+    /// What a page shows beside the periods, if it becomes one.
+    pub(super) page: Option<Box<Page>>,
     coverage: Coverage,
 }
 
@@ -69,10 +72,10 @@ impl Report {
             networks[part.network as usize].sums.insert(part.start, sums);
         }
         let top = top.unwrap_or(usize::MAX);
-        let mut report =
-            Report { query, sort, top, calendar, ends: Some((ALWAYS, ALWAYS)), parties, networks, coverage };
+        let ends = Some((ALWAYS, ALWAYS));
+        let mut report = Report { query, sort, top, calendar, ends, parties, networks, page: None, coverage };
+        report.make_known(known);
         if let Some(calendar) = calendar {
-            report.make_known(known);
             report.ends = report.find_ends(&calendar);
             report.networks.retain(|network| !network.sums.is_empty() || !network.known.is_empty());
         }
@@ -82,13 +85,13 @@ impl Report {
 
     /// Finds out who has lines of zeros from which period on: clients, and pairs that one of them is in.
     fn make_known(&mut self, known: Vec<Known>) {
-        let Report { query, parties, networks, .. } = self;
+        let Report { query, calendar, parties, networks, .. } = self;
         let mut since: Vec<HashMap<Ends, i64>> = networks.iter().map(|_| HashMap::new()).collect();
         let mut note = |network: usize, who, start: i64| {
             since[network].entry(who).and_modify(|first| *first = start.min(*first)).or_insert(start);
         };
         known.iter().for_each(|known| note(known.network as usize, known.who, known.since));
-        for (network, Network { sums, .. }) in networks.iter().enumerate() {
+        for (network, Network { sums, .. }) in networks.iter().enumerate().filter(|_| calendar.is_some()) {
             for (start, sums) in sums {
                 let clients = sums.iter().filter(|sum| parties.who(query.by, sum.who).has_client());
                 clients.for_each(|sum| note(network, sum.who, *start));
@@ -181,6 +184,14 @@ impl Report {
     /// All lines, each with its network.
     pub(super) fn lines(&self) -> impl Iterator<Item = (&str, Line)> {
         self.periods().flat_map(|period| self.lines_of(period))
+    }
+
+    /// What was counted in a period, each with its network: neither sorted, nor without those that `top` leaves out.
+    pub(super) fn moved(&self, period: Period) -> impl Iterator<Item = (&str, Line)> {
+        self.networks.iter().flat_map(move |network| {
+            let sums = network.sums.get(&period.start).into_iter().flatten();
+            sums.map(|sum| (network.name.as_str(), self.parties.line(self.query.by, sum)))
+        })
     }
 
     /// The lines of a period, each with its network.

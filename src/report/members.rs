@@ -10,7 +10,7 @@ use crate::traffic::Endpoint;
 use crate::zerotier::{Members, NetworkId, NodeId, Roster, Whose};
 
 /// Who members are, and which of them a report is about.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Named {
     /// What was told of them.
     pub roster: Roster,

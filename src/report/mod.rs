@@ -8,10 +8,12 @@ mod builder;
 mod coverage;
 mod csv;
 mod figures;
+mod html;
 mod json;
 mod layout;
 mod lines;
 mod members;
+mod page;
 mod quotas;
 mod record;
 mod sums;
@@ -21,6 +23,7 @@ mod tests;
 
 use std::fmt;
 use std::io::{self, Write};
+use std::rc::Rc;
 
 use crate::period::Every;
 use crate::time::Timestamp;
@@ -33,6 +36,7 @@ pub use coverage::{Covered, Share};
 pub use figures::thousands;
 pub use lines::Report;
 pub use members::Named;
+pub use page::fitting;
 pub use quotas::write_quotas;
 pub use table::Style;
 
@@ -48,6 +52,7 @@ pub enum By {
 }
 
 /// What a report is about.
+#[derive(Clone)]
 pub struct Query {
     /// What a line stands for.
     pub by: By,
@@ -60,7 +65,12 @@ pub struct Query {
     /// And end before this: so do the periods.
     pub until: Option<Timestamp>,
     /// Whose lines are shown: by pair those that one of its ends is of. Without, all are.
-    pub only: Option<Box<dyn Fn(End) -> bool>>,
+    pub only: Option<Rc<dyn Fn(End) -> bool>>,
+    /// Whether it becomes a page: that has a sum of all periods and a matrix beside them, and so many periods as can be
+    /// drawn. Where there would be more, they become longer.
+    pub page: bool,
+    /// Whether nobody said how long periods are: they become longer as it [fits](fitting).
+    pub fits: bool,
     /// Who members are.
     pub named: Named,
 }
@@ -75,7 +85,17 @@ impl Query {
 /// All there is, in one.
 impl From<By> for Query {
     fn from(by: By) -> Self {
-        Query { by, zone: Zone::UTC, every: None, since: None, until: None, only: None, named: Named::default() }
+        Query {
+            by,
+            zone: Zone::UTC,
+            every: None,
+            since: None,
+            until: None,
+            only: None,
+            page: false,
+            fits: false,
+            named: Named::default(),
+        }
     }
 }
 
@@ -101,6 +121,8 @@ pub enum Format {
     Csv,
     /// One object: `rows` and `summary`.
     Json,
+    /// One file for a browser or a printer, which needs nothing else.
+    Html,
 }
 
 /// An end as a report shows it.
@@ -243,5 +265,6 @@ pub fn write(
         Format::Table => table::write(out, report, style),
         Format::Csv => csv::write(out, report),
         Format::Json => json::write(out, report, summary),
+        Format::Html => html::write(out, report),
     }
 }

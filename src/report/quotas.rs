@@ -36,6 +36,7 @@ pub fn write_quotas(
 ) -> io::Result<()> {
     match format {
         Format::Table => table(out, quotas, now, style),
+        Format::Html => Err(io::Error::new(io::ErrorKind::Unsupported, "quotas have no page")),
         Format::Csv => {
             write!(out, "{}\r\n", COLUMNS.join(","))?;
             for one in quotas.uses() {

@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 use crate::traffic::Seen;
 
 /// Everybody who was met, by number: the same for all networks and periods.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Parties {
     hasher: DefaultHashBuilder,
     list: Vec<Party>,
@@ -129,6 +129,15 @@ impl Sums {
             }
         }
         sums
+    }
+
+    /// Adds all sums of another period.
+    pub(super) fn merge(&mut self, more: &Sums) {
+        for &Sum { who, sent, received, first, last } in &more.sums {
+            let seen = Seen { first: first.time(), last: last.time() };
+            let place = self.place(who, seen);
+            self.add(place, sent, received, seen);
+        }
     }
 
     /// All sums in the order of their lines, where the ones that stand apart come last.

@@ -138,7 +138,7 @@ fn a_member_chooses_addresses_and_pairs_too() {
         lines_of(chosen(By::Pair), None, &rows()),
         ["10.0.0.1 10.0.0.2 1000 1", "10.0.0.1 external 200 1", "external 10.0.0.1 30 1"]
     );
-    let only = Query { only: Some(Box::new(|end| end == End::External)), ..query(Roster::default(), &[]) };
+    let only = Query { only: Some(Rc::new(|end| end == End::External)), ..query(Roster::default(), &[]) };
     assert_eq!(lines_of(only, None, &rows()), ["0000000002  0 0 30 200"]);
 }
 

@@ -134,7 +134,7 @@ fn only_some_ends() {
     ];
     let only = |by: By, end: &str| {
         let end: End = end.parse().unwrap();
-        lines_of(Query { only: Some(Box::new(move |other| other == end)), ..by.into() }, None, &rows)
+        lines_of(Query { only: Some(Rc::new(move |other| other == end)), ..by.into() }, None, &rows)
     };
     assert_eq!(only(By::Address, "10.0.0.2"), ["10.0.0.2 0 7 0 1"]);
     assert_eq!(only(By::Address, "external"), ["external 0 5 0 1"]);
