@@ -256,3 +256,21 @@ fn an_import_of_what_is_live_already_is_refused_or_left_out_or_added() {
     let alone = ztmon(&["replay", "--overlap", "add", &whole]).nothing();
     assert!(alone.contains("--db"), "{alone}");
 }
+
+#[test]
+fn an_import_into_another_network_overlaps_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = within(dir.path(), "ztmon.db");
+    let id = |id| ["--network-id", id];
+    let serve = Setup::new(Path::new(&db)).args(id("8056c2e21c000001")).source(&real("tee-both.pcap"), "max").start();
+    let packets = |db: &str| json(db)["networks"][0]["live_packets"].as_u64();
+    eventually("all of it", || (packets(&db) == Some(1731)).then_some(()));
+    serve.stop();
+    let file = testdata(REAL);
+    let import = |flags: &[&str]| ztmon(&[&["replay", "--quiet", "--db", &db, &file], flags].concat());
+    let refused = import(&id("8056c2e21c000001")).nothing();
+    assert!(refused.contains(" of network 8056c2e21c000001 ") && !refused.contains("nothing says"), "{refused}");
+    let refused = import(&[]).nothing();
+    assert!(refused.contains("nothing says which network they are of"), "{refused}");
+    import(&id("8056c2e21c000002")).ok();
+}

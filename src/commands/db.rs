@@ -63,7 +63,8 @@ fn merge(files: &[PathBuf], output: &Path) -> anyhow::Result<Status> {
         text += &format!("{path}: {} live buckets, {} imported files\n", thousands(*live), thousands(*imports));
         if *seen_better > 0 {
             let buckets = thousands(*seen_better);
-            text += &format!("{path}: not taken, as another database saw more of that time: {buckets} live buckets\n");
+            text +=
+                &format!("{path}: not taken, as another database saw no less of that time: {buckets} live buckets\n");
         }
         if *imported_twice > 0 {
             let files = thousands(*imported_twice);

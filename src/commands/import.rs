@@ -42,8 +42,11 @@ pub(super) struct Database {
     /// There until it is committed.
     writer: Option<Writer>,
     source: store::Source,
-    /// The times that are not to be added to, if there are any, and whether what is of them is left out.
+    /// The times that are not to be added to, if there are any.
     live: Live,
+    /// They are those of all networks.
+    of_any: bool,
+    /// What is of them is left out.
     skips: bool,
     /// Packets that were left out.
     skipped: u64,
@@ -81,7 +84,8 @@ impl Database {
         };
         let source = store::Source::new(network, Origin::Import);
         let skips = overlap == Some(Overlap::Skip);
-        Ok(Database { writer: Some(writer), source, live, skips, skipped: 0, unread: Vec::new() })
+        let of_any = named.network.is_none();
+        Ok(Database { writer: Some(writer), source, live, of_any, skips, skipped: 0, unread: Vec::new() })
     }
 
     /// The files that are new to the database, by their bytes. The others are named.
@@ -131,7 +135,7 @@ impl Database {
             return writer.add(&mut self.source, directory, rows);
         };
         if !self.skips {
-            bail!("{}", would_count_twice(name, live));
+            bail!("{}", would_count_twice(name, live, self.of_any));
         }
         let (twice, new): (Vec<DeltaRow>, Vec<DeltaRow>) =
             rows.iter().partition(|row| self.live.at(row.bucket).is_some());
@@ -175,12 +179,13 @@ impl Drop for Database {
 }
 
 /// Why an import is refused.
-fn would_count_twice(network: &str, live: Range<i64>) -> String {
+fn would_count_twice(network: &str, live: Range<i64>, of_any: bool) -> String {
     let time = |seconds| Timestamp::new(seconds, 0);
+    let whose = if of_any { " (nothing says which network they are of)" } else { "" };
     let network = if network.is_empty() { String::new() } else { format!(" of network {network}") };
     format!(
-        "the database has {} to {}{network} captured live, and nothing says that these files are of another network: \
-         --overlap skip leaves out what is of such times, --overlap add counts it all the same",
+        "the database has {} to {}{network} captured live, and these files may hold the same packets{whose}: --overlap skip \
+         leaves out what is of such times, --overlap add counts it all the same",
         time(live.start),
         time(live.end)
     )
