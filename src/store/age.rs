@@ -23,7 +23,7 @@ use crate::traffic::Origin;
 const WEEK: i64 = 7 * 86_400;
 
 /// Rows that are moved or deleted in one transaction: few enough that nobody has to wait for it.
-const AT_ONCE: usize = 4000;
+const AT_ONCE: usize = 1000;
 
 /// Buckets in one transaction.
 const BUCKETS_AT_ONCE: usize = 100;

@@ -331,13 +331,15 @@ impl<'c> Puts<'c> {
     /// For rows of `table`.
     pub(super) fn new(conn: &'c Connection, table: &'static Table) -> Result<Self> {
         let columns = || table.columns.iter().chain([&"checksum"]);
+        // If its key was set, to what it is, SQLite would look through all rows that refer to it.
+        let rest = || columns().filter(|column| table.key.split(", ").all(|key| key != **column));
         let sql = format!(
             "INSERT INTO {} ({}) VALUES ({}) ON CONFLICT ({}) DO UPDATE SET {}",
             table.name,
             columns().copied().collect::<Vec<_>>().join(", "),
             columns().zip(1..).map(|(_, at)| format!("?{at}")).collect::<Vec<_>>().join(", "),
             table.key,
-            columns().map(|column| format!("{column} = excluded.{column}")).collect::<Vec<_>>().join(", "),
+            rest().map(|column| format!("{column} = excluded.{column}")).collect::<Vec<_>>().join(", "),
         );
         Ok(Puts { table, conn, put: conn.prepare(&sql)?, seal: table.seal(conn)?, changed: false })
     }
