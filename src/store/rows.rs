@@ -30,12 +30,15 @@ pub(super) fn rows(
     let is_within = |span: Bucket| {
         range.start.is_none_or(|since| span.start >= since) && range.end.is_none_or(|until| span.end() <= until)
     };
+    let is_outside = |span: Bucket| {
+        range.start.is_some_and(|since| span.end() <= since) || range.end.is_some_and(|until| until <= span.start)
+    };
     let mut parts = Vec::new();
     // Whether each day has to be read by its buckets.
     let mut days = BTreeMap::new();
     DAY.scan(conn, |row| {
         let day = Interval::read(row)?;
-        let is_cut = *days.entry(day.span.start).or_insert_with(|| cut_in(day.span).is_some());
+        let is_cut = *days.entry(day.span.start).or_insert_with(|| !is_outside(day.span) && cut_in(day.span).is_some());
         if is_asked_for(&day) && !is_cut && is_within(day.span) {
             parts.push((&DAYS, day));
         }
@@ -44,7 +47,11 @@ pub(super) fn rows(
     if days.values().any(|is_cut| *is_cut) {
         BUCKET.scan(conn, |row| {
             let bucket = Interval::read(row)?;
-            if is_asked_for(&bucket) && days.get(&bucket.day().start).is_none_or(|is_cut| *is_cut) {
+            // What no part of is asked for may be cut anywhere.
+            if is_asked_for(&bucket)
+                && !is_outside(bucket.span)
+                && days.get(&bucket.day().start).is_none_or(|is_cut| *is_cut)
+            {
                 if let Some(cut) = cut_in(bucket.span) {
                     bail!("{}", cannot_cut(bucket.span, cut, History::read(conn)?.seconds));
                 }

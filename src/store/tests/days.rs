@@ -189,3 +189,20 @@ fn a_damaged_database_of_version_2_is_refused_as_it_is_and_repaired() {
         Reader::open(&sound).unwrap().check().unwrap();
     }
 }
+
+#[test]
+fn what_is_not_asked_for_may_be_cut_anywhere() {
+    let (_dir, db) = place();
+    let hour = DeltaRow { bucket: Bucket { start: 0, seconds: 3600 }, ..packet(0, 1, 1, at(7)) };
+    let late = packet(0, 1, 2, at(3 * DAY));
+    store(&mut Writer::open(&db).unwrap(), Origin::Live, &[hour, late]);
+    // Days of a zone whose hours begin a quarter of an hour off.
+    let next = |second: i64| Some((second - 900).div_euclid(DAY) * DAY + DAY + 900);
+    let next_hour = |second: i64| Some((second - 900).div_euclid(3600) * 3600 + 3600 + 900);
+    for cuts in [next, next_hour] {
+        let found = intervals(&read_cut(&db, None, Some(DAY)..None, cuts).unwrap());
+        assert_eq!(found, [(3 * DAY, 300, 2)]);
+        let error = read_cut(&db, None, None..Some(4 * DAY), next_hour).unwrap_err();
+        assert!(format!("{error:#}").contains("1970-01-01T00:15:00Z falls inside a bucket"), "{error:#}");
+    }
+}
