@@ -15,7 +15,8 @@ The answers come from here and never from ztmon. Every fixture states which pack
 destination, bytes); what is printed follows from that by adding up. The rules meant (C1, C2, ...) are named beside them.
 The databases in store/ are not made here: each was written by the ztmon of its version, and the reports beside it are
 that ztmon's (by pair; all, live and import). The captures of a real network in real/ are not made here; their answers come from tests/oracle, a second
-implementation of the rules, and tests/truth.rs compares them with what the clients themselves saw.
+implementation of the rules, and tests/truth.rs compares them with what the clients themselves saw. The page in html/ was printed by
+ztmon and looked at; tests/html.rs says whose figures are in it.
 """
 import gzip
 import ipaddress
@@ -135,7 +136,7 @@ class Writer:
     def sweep(self):
         for folder in sorted(os.listdir(HERE)):
             folder = os.path.join(HERE, folder)
-            if folder.endswith(("make", "real", "store")) or not os.path.isdir(folder):
+            if folder.endswith(("make", "real", "store", "html")) or not os.path.isdir(folder):
                 continue
             for name in os.listdir(folder):
                 if os.path.join(folder, name) not in self.written:
