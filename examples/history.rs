@@ -50,5 +50,5 @@ fn row(pair: u32, start: i64) -> DeltaRow {
     let counts = Counts { bytes: packets * (60 + any % 1400), packets, copies: packets - any % 2 };
     let first = Timestamp::new(start, any % 150_000_000_000);
     let seen = Seen { first, last: first + Span((any % 149_000_000_000).into()) };
-    DeltaRow { pair, bucket: Bucket { start, seconds: BUCKET_SECONDS }, counts, seen }
+    DeltaRow::new(pair, Bucket { start, seconds: BUCKET_SECONDS }, counts, seen)
 }

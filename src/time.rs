@@ -40,6 +40,18 @@ impl Bucket {
         self.start + i64::from(self.seconds)
     }
 
+    /// A time within it, or the nearest one there is, in nanoseconds after its start.
+    pub fn offset(self, time: Timestamp) -> u64 {
+        let (seconds, nanos) = time.clamped();
+        let offset = i128::from(seconds - self.start) * SECOND + i128::from(nanos);
+        offset.clamp(0, i128::from(self.seconds) * SECOND - 1) as u64
+    }
+
+    /// The time so many nanoseconds after its start.
+    pub fn time(self, offset: impl Into<i128>) -> Timestamp {
+        Timestamp(i128::from(self.start) * SECOND + offset.into())
+    }
+
     /// The bucket of `seconds` that holds this one's start.
     pub fn widened(self, seconds: u32) -> Bucket {
         Bucket { start: self.start - self.start.rem_euclid(seconds.into()), seconds }
@@ -142,6 +154,15 @@ impl fmt::Display for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_outside_its_bucket_is_kept_within() {
+        let bucket = Bucket { start: 300, seconds: 300 };
+        assert_eq!(bucket.offset(Timestamp::new(299, 0)), 0);
+        assert_eq!(bucket.offset(Timestamp::new(600, 0)), 299_999_999_999);
+        assert_eq!(bucket.time(bucket.offset(Timestamp::new(310, 5))), Timestamp::new(310, 5));
+        assert_eq!(bucket.time(bucket.offset(Timestamp(i128::MAX))), Timestamp(599_999_999_999));
+    }
 
     #[test]
     fn prints_rfc3339_without_trailing_zeros() {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use crate::packet::Mac;
-use crate::time::{Bucket, Timestamp};
+use crate::time::{Bucket, SECOND, Timestamp};
 
 /// One end of a counted packet. The order is that of every report: IPv4 before IPv6, numeric, then the pseudo-ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,17 +99,6 @@ impl Seen {
     /// One packet at `time`.
     pub fn at(time: Timestamp) -> Self {
         Seen { first: time, last: time }
-    }
-
-    /// One more packet at `time`.
-    #[inline(always)]
-    pub fn note(&mut self, time: Timestamp) {
-        // Nearly always the latest so far.
-        if time > self.last {
-            self.last = time;
-        } else if time < self.first {
-            self.first = time;
-        }
     }
 
     /// Both.
@@ -253,8 +242,9 @@ pub struct Delta {
     pub rows: Vec<DeltaRow>,
 }
 
-/// What one pair moved in one bucket since the last delta.
+/// What one pair moved in one bucket since the last delta. It fills a line of a processor's cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(64))]
 pub struct DeltaRow {
     /// The number of the pair.
     pub pair: u32,
@@ -262,8 +252,45 @@ pub struct DeltaRow {
     pub bucket: Bucket,
     /// How much.
     pub counts: Counts,
-    /// When.
-    pub seen: Seen,
+    /// When the first and the last packet came, in nanoseconds after the bucket's start.
+    pub first: u64,
+    /// See [`first`](DeltaRow::first).
+    pub last: u64,
+}
+
+impl DeltaRow {
+    /// A row of packets that were seen in the bucket.
+    pub fn new(pair: u32, bucket: Bucket, counts: Counts, seen: Seen) -> Self {
+        DeltaRow { pair, bucket, counts, first: bucket.offset(seen.first), last: bucket.offset(seen.last) }
+    }
+
+    /// When the first and the last packet came.
+    pub fn seen(&self) -> Seen {
+        Seen { first: self.bucket.time(self.first), last: self.bucket.time(self.last) }
+    }
+
+    /// The same in the bucket of `seconds`, if its own is shorter.
+    pub fn widened(mut self, seconds: u32) -> Self {
+        if self.bucket.seconds < seconds {
+            let bucket = self.bucket.widened(seconds);
+            let later = self.bucket.start.abs_diff(bucket.start) * SECOND as u64;
+            (self.bucket, self.first, self.last) = (bucket, self.first + later, self.last + later);
+        }
+        self
+    }
+
+    /// One more packet, so many nanoseconds after the bucket's start.
+    #[inline(always)]
+    pub fn count(&mut self, len: u32, offset: u64) {
+        self.counts.bytes += u64::from(len);
+        self.counts.packets += 1;
+        // Nearly always the latest so far.
+        if offset > self.last {
+            self.last = offset;
+        } else if offset < self.first {
+            self.first = offset;
+        }
+    }
 }
 
 /// Everything a ledger has named so far: turns its numbers back into endpoints.
@@ -277,9 +304,7 @@ impl Delta {
     /// Puts rows into buckets of `seconds`, where theirs are shorter, and merges them. What remains exact is every sum,
     /// and when the first and last packet came.
     pub fn widen(&mut self, seconds: u32) {
-        for row in self.rows.iter_mut().filter(|row| row.bucket.seconds < seconds) {
-            row.bucket = row.bucket.widened(seconds);
-        }
+        self.rows.iter_mut().for_each(|row| *row = row.widened(seconds));
         self.merge();
     }
 
@@ -290,7 +315,7 @@ impl Delta {
             let same = (row.pair, row.bucket) == (later.pair, later.bucket);
             if same {
                 row.counts.add(later.counts);
-                row.seen.merge(later.seen);
+                (row.first, row.last) = (row.first.min(later.first), row.last.max(later.last));
             }
             same
         });
@@ -351,6 +376,6 @@ impl Directory {
     /// The row with its endpoints in full.
     pub fn row(&self, row: &DeltaRow) -> Row {
         let (src, dst) = self.pair(row.pair);
-        Row { src, dst, counts: row.counts, seen: row.seen }
+        Row { src, dst, counts: row.counts, seen: row.seen() }
     }
 }

@@ -107,7 +107,7 @@ fn five_days(db: &Path) {
         writer.tick(time, Duration::from_secs(day as u64 * 86_400));
         writer.begin().unwrap();
         let counts = Counts { bytes: 1000, packets: 1, copies: 0 };
-        let row = DeltaRow { pair: 0, bucket: time.bucket(), counts, seen: Seen::at(time) };
+        let row = DeltaRow::new(0, time.bucket(), counts, Seen::at(time));
         writer.add(&mut source, &directory, &[row]).unwrap();
         writer.commit().unwrap();
     }
@@ -181,7 +181,7 @@ fn history_takes_the_room_that_the_documents_say() {
             let first = Timestamp::new(bucket.start, any % 150_000_000_000);
             let last = Timestamp::new(bucket.start, 150_000_000_000 + any % 149_000_000_000);
             let counts = Counts { bytes: any % 100_000_000, packets: any % 100_000, copies: any % 99_999 };
-            DeltaRow { pair, bucket, counts, seen: Seen { first, last } }
+            DeltaRow::new(pair, bucket, counts, Seen { first, last })
         };
         live(start, &(0..1000).map(row).collect::<Vec<_>>());
     }

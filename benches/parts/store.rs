@@ -5,7 +5,7 @@ use std::path::Path;
 use criterion::{Criterion, Throughput};
 use tempfile::tempdir_in;
 use ztmon::store::{Source, Writer};
-use ztmon::time::{Bucket, Timestamp};
+use ztmon::time::Timestamp;
 use ztmon::traffic::{Counts, Delta, DeltaRow, Directory, End, Endpoint, Origin, Seen};
 
 use super::client;
@@ -45,11 +45,10 @@ pub fn bench(criterion: &mut Criterion) {
 /// Each client sends to the next.
 fn delta() -> Delta {
     let endpoint = |number| Endpoint { end: End::Addr(client(number)), mac: None };
-    let row = |pair| DeltaRow {
-        pair,
-        bucket: Bucket { start: 1_790_000_100, seconds: 300 },
-        counts: Counts { bytes: 1_000_000, packets: 1000, copies: 1000 },
-        seen: Seen::at(Timestamp::new(1_790_000_200, pair.into())),
+    let counts = Counts { bytes: 1_000_000, packets: 1000, copies: 1000 };
+    let row = |pair: u32| {
+        let time = Timestamp::new(1_790_000_200, pair.into());
+        DeltaRow::new(pair, time.bucket(), counts, Seen::at(time))
     };
     Delta {
         endpoints: (0..CLIENTS).map(endpoint).collect(),

@@ -232,8 +232,8 @@ impl Sums {
         self.directory.extend(&delta);
         for row in &delta.rows {
             assert_eq!((row.bucket.start % 300, row.bucket.seconds), (0, BUCKET_SECONDS));
-            assert_eq!([row.seen.first.bucket(), row.seen.last.bucket()], [row.bucket; 2]);
-            assert!(row.seen.first <= row.seen.last && row.counts != Counts::default());
+            assert_eq!([row.seen().first.bucket(), row.seen().last.bucket()], [row.bucket; 2]);
+            assert!(row.seen().first <= row.seen().last && row.counts != Counts::default());
             let (bucket, row) = (row.bucket, self.directory.row(row));
             if row.src.end != End::Beyond {
                 self.sent.add(row.counts);

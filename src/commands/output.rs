@@ -94,6 +94,11 @@ impl Sums {
         Ok(())
     }
 
+    /// Whether rows may ever have to be taken before a packet is counted.
+    pub(super) fn has_steps(&self) -> bool {
+        matches!(self, Sums::Series(_))
+    }
+
     /// Whether rows have to be taken before a packet of this time is counted.
     #[inline(always)]
     pub(super) fn leaves_step(&self, time: Timestamp) -> bool {

@@ -61,37 +61,52 @@ pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
     let imports = database.is_some();
     let max_rows = if imports { MAX_ROWS_TO_STORE } else { MAX_ROWS };
     let selects = filter.is_some() || since.is_some() || until.is_some();
-    let broken_off = history.read(|source, frame| {
-        progress.frame();
-        if selects {
-            // The filter first: where it cannot be compiled, that is an error even if no frame is in time.
-            match filter.as_mut().map_or(Ok(true), |filter| filter.accepts(frame)) {
-                Ok(true) => (),
-                Ok(false) => return ControlFlow::Continue(()),
-                Err(error) => return ControlFlow::Break(error),
-            }
-            if since.is_some_and(|since| frame.time < since) || until.is_some_and(|until| frame.time >= until) {
-                return ControlFlow::Continue(());
-            }
-        }
-        if totals.leaves_step(frame.time) {
-            if let Err(error) = take(&mut meter, &mut totals, database.as_mut()) {
+    // A loop of its own for what nearly every replay is.
+    let is_plain = !selects && !imports && !totals.has_steps();
+    let broken_off = if is_plain {
+        history.read(|_, frame| {
+            meter.defer(frame);
+            if progress.frame()
+                && meter.rows() >= max_rows
+                && let Err(error) = take(&mut meter, &mut totals, None)
+            {
                 return ControlFlow::Break(error);
             }
-            totals.enter_step(frame.time);
-        }
-        if imports {
-            inputs[source].record(meter.frame(frame), frame.time);
-        } else {
-            meter.defer(frame);
-        }
-        if meter.rows() >= max_rows
-            && let Err(error) = take(&mut meter, &mut totals, database.as_mut())
-        {
-            return ControlFlow::Break(error);
-        }
-        ControlFlow::Continue(())
-    });
+            ControlFlow::Continue(())
+        })
+    } else {
+        history.read(|source, frame| {
+            progress.frame();
+            if selects {
+                // The filter first: where it cannot be compiled, that is an error even if no frame is in time.
+                match filter.as_mut().map_or(Ok(true), |filter| filter.accepts(frame)) {
+                    Ok(true) => (),
+                    Ok(false) => return ControlFlow::Continue(()),
+                    Err(error) => return ControlFlow::Break(error),
+                }
+                if since.is_some_and(|since| frame.time < since) || until.is_some_and(|until| frame.time >= until) {
+                    return ControlFlow::Continue(());
+                }
+            }
+            if totals.leaves_step(frame.time) {
+                if let Err(error) = take(&mut meter, &mut totals, database.as_mut()) {
+                    return ControlFlow::Break(error);
+                }
+                totals.enter_step(frame.time);
+            }
+            if imports {
+                inputs[source].record(meter.frame(frame), frame.time);
+            } else {
+                meter.defer(frame);
+            }
+            if meter.rows() >= max_rows
+                && let Err(error) = take(&mut meter, &mut totals, database.as_mut())
+            {
+                return ControlFlow::Break(error);
+            }
+            ControlFlow::Continue(())
+        })
+    };
     if let Some(error) = broken_off {
         return Err(error);
     }
@@ -172,13 +187,15 @@ impl Progress {
         Progress { bar, read: history.bytes_read(), frames: 0, until_look: PROGRESS_STEP }
     }
 
-    /// One more frame.
+    /// One more frame. Says whether so many have come that it is time to look at other things as well.
     #[inline(always)]
-    fn frame(&mut self) {
+    fn frame(&mut self) -> bool {
         self.until_look -= 1;
-        if self.until_look == 0 {
+        let looks = self.until_look == 0;
+        if looks {
             self.look();
         }
+        looks
     }
 
     #[cold]

@@ -2,9 +2,26 @@
 
 use crate::time::{Span, Timestamp};
 
+/// A packet's time among those of all frames, in nanoseconds.
+#[derive(Clone, Copy)]
+pub(super) struct When {
+    /// The low 64 bits. The upper ones are those of the [era].
+    pub time: u64,
+    /// How far it lies behind the latest one seen; the most there are if it is further.
+    pub behind: u64,
+}
+
+/// The upper 64 bits of a time: 0 from 1970 to 2554, so that what counts packets need not know them.
+pub(super) fn era(time: Timestamp) -> i64 {
+    (time.0 >> 64) as i64
+}
+
 /// The latest time seen.
 pub(super) struct Clock {
     latest: Timestamp,
+    /// A frame no further ahead needs no second look: as long as the window, or nothing where the latest time is of
+    /// another era than the last frame's, or no frame's.
+    step: u64,
     /// The latest time was told, and no frame's.
     told: bool,
     /// The latest time that any frame had before the latest of all.
@@ -29,7 +46,7 @@ impl Clock {
     /// Before any time, for packets that wait for `window`.
     pub(super) fn new(window: Span) -> Self {
         let window = u64::try_from(window.0).unwrap_or(u64::MAX);
-        Clock { latest: LONG_AGO, told: true, frames_before: LONG_AGO, window }
+        Clock { latest: LONG_AGO, step: 0, told: true, frames_before: LONG_AGO, window }
     }
 
     /// The latest time.
@@ -48,28 +65,31 @@ impl Clock {
         self.latest.0 - time.0 > self.window.into()
     }
 
-    /// A frame's time.
+    /// Takes a frame's time if it is what nearly all are: a little later than the latest, and of the era of the frame
+    /// before.
     #[inline(always)]
-    pub(super) fn frame(&mut self, time: Timestamp) -> Step {
-        // Nearly always a little later than the latest: one comparison without signs tells.
-        match u64::try_from(time.0.wrapping_sub(self.latest.0)) {
-            Ok(ahead) if ahead.wrapping_sub(1) < self.window => {
-                self.latest = time;
-                self.told = false;
-                Step::Behind(0)
-            }
-            _ => self.other_frame(time),
+    pub(super) fn next(&mut self, time: Timestamp) -> bool {
+        let ahead = (time.0 as u64).wrapping_sub(self.latest.0 as u64);
+        let is_next = era(time) == era(self.latest) && ahead.wrapping_sub(1) < self.step;
+        if is_next {
+            self.latest = time;
         }
+        is_next
     }
 
-    fn other_frame(&mut self, time: Timestamp) -> Step {
-        if time > self.latest {
+    /// A frame's time, whatever it is.
+    pub(super) fn frame(&mut self, time: Timestamp) -> Step {
+        let step = if time > self.latest {
             let step = self.tell(time);
             self.told = false;
-            return step;
-        }
-        self.frames_before = self.frames_before.max(time);
-        Step::Behind(u64::try_from(self.latest.0 - time.0).unwrap_or(u64::MAX))
+            step
+        } else {
+            self.frames_before = self.frames_before.max(time);
+            Step::Behind(u64::try_from(self.latest.0 - time.0).unwrap_or(u64::MAX))
+        };
+        let is_next = !self.told && era(time) == era(self.latest);
+        self.step = if is_next { self.window } else { 0 };
+        step
     }
 
     /// A time that somebody knows without a frame.
@@ -84,7 +104,7 @@ impl Clock {
     /// Takes a time for the latest, whatever was before.
     pub(super) fn set(&mut self, time: Timestamp) {
         self.frames_before = self.last_frame().unwrap_or(LONG_AGO);
-        (self.latest, self.told) = (time, true);
+        (self.latest, self.step, self.told) = (time, 0, true);
     }
 }
 

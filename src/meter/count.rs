@@ -1,6 +1,6 @@
 //! What becomes of a packet that was read: counted, a copy, or out of scope.
 
-use super::clock::Clock;
+use super::clock::{Clock, When};
 use super::diagnosis::Cuts;
 use super::flows::{Flows, Kind, Known, Tag};
 use super::ledger::Ledger;
@@ -8,7 +8,6 @@ use super::pairing::{NO_PAIR, Place, Table};
 use super::{Settings, Stats, Tee};
 use crate::packet::Flow;
 use crate::parse::Reject;
-use crate::time::Timestamp;
 use crate::traffic::Outcome;
 
 /// One key in so many is paired in the shadow under `--tee one`.
@@ -28,23 +27,13 @@ pub(super) struct Read {
     pub is_cut: bool,
 }
 
-/// A packet's time among those of all frames.
-#[derive(Clone, Copy)]
-pub(super) struct When {
-    pub time: Timestamp,
-    /// The latest one seen, this one included.
-    pub now: Timestamp,
-    /// How far this one lies behind it, in nanoseconds; the most there are if it is further.
-    pub behind: u64,
-}
-
 impl Read {
     /// Stands where no packet does.
     pub(super) const NOTHING: Read = Read {
         flow: Flow::NONE,
         tag: Tag::NONE,
         fingerprint: 0,
-        when: When { time: Timestamp(0), now: Timestamp(0), behind: 0 },
+        when: When { time: 0, behind: 0 },
         len: 0,
         captured_len: 0,
         is_cut: false,
@@ -162,15 +151,15 @@ impl Count {
             self.look_in_shadow(read);
             return self.count(read, known);
         }
-        let when = (read.when.now, read.when.behind);
+        let when = read.when;
         let Count { waiting, ledger, stats, .. } = self;
-        waiting.tidy(read.when.now, &mut |pair| single(ledger, stats, pair));
+        waiting.tidy(when, &mut |pair| single(ledger, stats, pair));
         let place = waiting.look(fingerprint, when);
         if let Place::Within(at) = place {
             if known.kind != Kind::Group {
-                let (pair, counted_at) = waiting.take(at, read.when.now);
+                let (pair, earlier) = waiting.take(at, when);
                 // The row is good for this pair only, which is that of the flow nearly always.
-                ledger.copied(pair, known.row, counted_at);
+                ledger.copied(pair, known.row, when.time, earlier);
                 stats.pairs += 1;
             }
             return self.ended(Outcome::Copy);
@@ -204,7 +193,7 @@ impl Count {
     /// Counts a packet whose pair or row is not known.
     #[cold]
     #[inline(never)]
-    fn find_and_count(&mut self, flow: &Flow, known: &mut Known, len: u32, time: Timestamp) {
+    fn find_and_count(&mut self, flow: &Flow, known: &mut Known, len: u32, time: u64) {
         if known.pair == NO_PAIR {
             // Only a packet that counts may name new ends.
             let (pair, second) = self.ledger.open(flow);
@@ -223,16 +212,15 @@ impl Count {
         if !(read.fingerprint >> 1).is_multiple_of(SHADOW_SHARE) {
             return;
         }
-        let when = (read.when.now, read.when.behind);
         self.shadow.frames += 1;
         // Nobody is told of those that leave.
-        self.waiting.tidy(read.when.now, &mut |_| ());
-        match self.waiting.look(read.fingerprint, when) {
+        self.waiting.tidy(read.when, &mut |_| ());
+        match self.waiting.look(read.fingerprint, read.when) {
             Place::Within(at) => {
-                self.waiting.take(at, read.when.now);
+                self.waiting.take(at, read.when);
                 self.shadow.pairs += 1;
             }
-            place => self.waiting.put(place, read.fingerprint, when, NO_PAIR, &mut |_| ()),
+            place => self.waiting.put(place, read.fingerprint, read.when, NO_PAIR, &mut |_| ()),
         }
     }
 }

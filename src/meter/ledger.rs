@@ -5,10 +5,11 @@
 
 use hashbrown::HashMap;
 
+use super::clock::era;
 use super::index::{Index, Limits};
 use super::scope::Scope;
 use crate::packet::Flow;
-use crate::time::{Bucket, SECOND, Timestamp};
+use crate::time::{Bucket, SECOND, Span, Timestamp};
 use crate::traffic::{Counts, Delta, DeltaRow, Directory, End, Seen};
 
 /// What is kept of a pair besides who it is.
@@ -36,14 +37,16 @@ pub(super) struct Ledger {
     aside: HashMap<(u32, Bucket), u32>,
     /// Endpoints and pairs that deltas have told of.
     told: (usize, usize),
+    /// Of the times that come without their upper bits.
+    era: i64,
     latest: Latest,
 }
 
 /// The bucket of the latest packet, so that its neighbours need no division.
 #[derive(Clone, Copy)]
 struct Latest {
-    start: Timestamp,
-    /// In nanoseconds.
+    /// The low 64 bits of its start, and its length, in nanoseconds. Nothing is in a bucket without length.
+    start: u64,
     len: u64,
     bucket: Bucket,
 }
@@ -61,8 +64,21 @@ impl Ledger {
             delta: Delta::default(),
             aside: HashMap::new(),
             told: (0, 0),
+            era: 0,
             latest: Latest::at(Timestamp(0)),
         }
+    }
+
+    /// The upper bits of the times that come without them.
+    #[inline(always)]
+    pub(super) fn era(&self) -> i64 {
+        self.era
+    }
+
+    /// Times are of this era from here on.
+    pub(super) fn enter(&mut self, era: i64) {
+        self.era = era;
+        self.latest.len = 0;
     }
 
     /// Whether packets of a flow are counted at all.
@@ -88,37 +104,44 @@ impl Ledger {
     /// Fetches a row.
     #[inline(always)]
     pub(super) fn touch(&self, row: u32) -> u32 {
-        // A row lies in two cache lines, its ends in one each.
-        self.delta.rows.get(row as usize).map_or(0, |row| row.pair ^ row.seen.first.0 as u32)
+        self.delta.rows.get(row as usize).map_or(0, |row| row.pair)
     }
 
     /// Counts a packet of a pair, if the pair's row for its time stands where it stood last time.
     #[inline(always)]
-    pub(super) fn count_at(&mut self, pair: u32, row: u32, len: u32, time: Timestamp) -> bool {
-        self.row_at(pair, row, time).map(|row| add(row, len, time)).is_some()
+    pub(super) fn count_at(&mut self, pair: u32, row: u32, len: u32, time: u64) -> bool {
+        self.row_at(pair, row, time).map(|(row, offset)| row.count(len, offset)).is_some()
     }
 
     /// Counts a packet of a pair wherever its row is: says where.
-    pub(super) fn count(&mut self, pair: u32, len: u32, time: Timestamp) -> u32 {
+    pub(super) fn count(&mut self, pair: u32, len: u32, time: u64) -> u32 {
+        let time = self.full(time);
         let at = self.find_row(pair, time);
-        add(&mut self.delta.rows[at as usize], len, time);
+        let row = &mut self.delta.rows[at as usize];
+        row.count(len, row.bucket.offset(time));
         at
     }
 
-    /// Notes that a packet counted at `time` under `pair` has been seen with its copy. The pair's row may stand where it
-    /// stood last time.
+    /// Notes that a packet counted under `pair`, so many nanoseconds `earlier` than `time`, has been seen with its copy.
+    /// The pair's row may stand where it stood last time.
     #[inline(always)]
-    pub(super) fn copied(&mut self, pair: u32, row: u32, time: Timestamp) {
-        match self.row_at(pair, row, time) {
-            Some(row) => row.counts.copies += 1,
-            None => self.copied_elsewhere(pair, time),
+    pub(super) fn copied(&mut self, pair: u32, row: u32, time: u64, earlier: i64) {
+        match time.checked_sub_signed(earlier).and_then(|counted_at| self.row_at(pair, row, counted_at)) {
+            Some((row, _)) => row.counts.copies += 1,
+            None => self.copied_elsewhere(pair, time, earlier),
         }
     }
 
     #[cold]
-    fn copied_elsewhere(&mut self, pair: u32, time: Timestamp) {
-        let at = self.find_row(pair, time);
+    fn copied_elsewhere(&mut self, pair: u32, time: u64, earlier: i64) {
+        let at = self.find_row(pair, self.full(time) - Span(earlier.into()));
         self.delta.rows[at as usize].counts.copies += 1;
+    }
+
+    /// With its upper bits.
+    #[inline(always)]
+    fn full(&self, time: u64) -> Timestamp {
+        Timestamp(i128::from(self.era) << 64 | i128::from(time))
     }
 
     pub(super) fn pair_mut(&mut self, pair: u32) -> &mut Pair {
@@ -177,20 +200,23 @@ impl Ledger {
         self.aside.clear();
     }
 
-    /// The row that stands there, if it is the pair's for that time.
+    /// The row that stands there, if it is the pair's for that time, and how far into its bucket that is.
     #[inline(always)]
-    fn row_at(&mut self, pair: u32, row: u32, time: Timestamp) -> Option<&mut DeltaRow> {
-        let start = self.latest.bucket(time)?.start;
+    fn row_at(&mut self, pair: u32, row: u32, time: u64) -> Option<(&mut DeltaRow, u64)> {
+        let Latest { start, len, bucket } = self.latest;
+        let offset = time.wrapping_sub(start);
+        let row = self.delta.rows.get_mut(row as usize)?;
         // One that starts here and was widened holds this time, too.
-        self.delta.rows.get_mut(row as usize).filter(|row| row.pair == pair && row.bucket.start == start)
+        (offset < len && row.pair == pair && row.bucket.start == bucket.start).then_some((row, offset))
     }
 
     /// The place of the pair's row for a time, which it gets if it has none.
     fn find_row(&mut self, pair: u32, time: Timestamp) -> u32 {
-        let bucket = self.latest.bucket(time).unwrap_or_else(|| {
+        let known = self.latest.bucket(time.0 as u64).filter(|_| era(time) == self.era);
+        let bucket = known.unwrap_or_else(|| time.bucket());
+        if known.is_none() && era(time) == self.era {
             self.latest = Latest::at(time);
-            self.latest.bucket
-        });
+        }
         let entry = &mut self.pairs[pair as usize];
         if let Some(current) = self.delta.rows.get(entry.row as usize).filter(|row| row.pair == pair) {
             if current.bucket == bucket {
@@ -203,28 +229,21 @@ impl Ledger {
             }
         }
         entry.row = self.delta.rows.len() as u32;
-        self.delta.rows.push(DeltaRow { pair, bucket, counts: Counts::default(), seen: Seen::at(time) });
+        self.delta.rows.push(DeltaRow::new(pair, bucket, Counts::default(), Seen::at(time)));
         entry.row
     }
-}
-
-#[inline(always)]
-fn add(row: &mut DeltaRow, len: u32, time: Timestamp) {
-    row.counts.bytes += u64::from(len);
-    row.seen.note(time);
-    row.counts.packets += 1;
 }
 
 impl Latest {
     fn at(time: Timestamp) -> Self {
         let bucket = time.bucket();
-        Latest { start: Timestamp::new(bucket.start, 0), len: u64::from(bucket.seconds) * SECOND as u64, bucket }
+        let (start, len) = (Timestamp::new(bucket.start, 0).0 as u64, u64::from(bucket.seconds) * SECOND as u64);
+        Latest { start, len, bucket }
     }
 
     /// The bucket, if it is that of this time. What lies beyond the years that buckets reach finds none.
     #[inline(always)]
-    fn bucket(&self, time: Timestamp) -> Option<Bucket> {
-        let since = u64::try_from(time.0 - self.start.0).ok()?;
-        (since < self.len).then_some(self.bucket)
+    fn bucket(&self, time: u64) -> Option<Bucket> {
+        (time.wrapping_sub(self.start) < self.len).then_some(self.bucket)
     }
 }

@@ -21,8 +21,8 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::hint::black_box;
 
-use clock::{Clock, Step};
-use count::{Count, Read, When};
+use clock::{Clock, Step, When};
+use count::{Count, Read};
 use fingerprint::Fingerprint;
 use flows::Flows;
 
@@ -154,7 +154,14 @@ impl Meter {
     #[inline(always)]
     pub fn frame(&mut self, frame: &Frame<'_>) -> Outcome {
         let when = self.when(frame.time);
-        self.any(when, frame.link, frame.original_len, frame.data)
+        self.settle();
+        match parse::packet(frame) {
+            Ok(packet) => {
+                let read = self.read(&packet, when);
+                self.count.packet(&read, &mut self.flows)
+            }
+            Err(reject) => self.count.reject(reject),
+        }
     }
 
     /// Takes one frame in, for less time where nobody asks what became of it: it is counted together with its
@@ -165,26 +172,15 @@ impl Meter {
         match parse::plain_ipv4(frame) {
             Some(packet) => self.defer_packet(&packet, when),
             // Part by part: handed over as a whole, every frame would have to stand in memory.
-            None => self.defer_any(when, frame.link, frame.original_len, frame.data),
-        }
-    }
-
-    fn any(&mut self, when: When, link: LinkType, original_len: u32, data: &[u8]) -> Outcome {
-        self.settle();
-        match parse::packet(&Frame { time: when.time, link, original_len, data }) {
-            Ok(packet) => {
-                let read = self.read(&packet, when);
-                self.count.packet(&read, &mut self.flows)
-            }
-            Err(reject) => self.count.reject(reject),
+            None => self.defer_any(frame.time, when.behind, frame.link, frame.original_len, frame.data),
         }
     }
 
     /// Any frame: apart from those that nearly all are, whose way is all the shorter for it.
     #[inline(never)]
-    fn defer_any(&mut self, when: When, link: LinkType, original_len: u32, data: &[u8]) {
-        match parse::packet(&Frame { time: when.time, link, original_len, data }) {
-            Ok(packet) => self.defer_packet(&packet, when),
+    fn defer_any(&mut self, time: Timestamp, behind: u64, link: LinkType, original_len: u32, data: &[u8]) {
+        match parse::packet(&Frame { time, link, original_len, data }) {
+            Ok(packet) => self.defer_packet(&packet, When { time: time.0 as u64, behind }),
             Err(reject) => {
                 self.count.reject(reject);
             }
@@ -242,13 +238,21 @@ impl Meter {
     /// What time it is now that a frame has this one.
     #[inline(always)]
     fn when(&mut self, time: Timestamp) -> When {
-        match self.clock.frame(time) {
-            Step::Behind(behind) => When { time, now: self.clock.now(), behind },
-            Step::Leap => {
-                self.give_up();
-                When { time, now: time, behind: 0 }
-            }
+        When { time: time.0 as u64, behind: if self.clock.next(time) { 0 } else { self.behind(time) } }
+    }
+
+    /// How far a frame's time lies behind the latest, whatever it is.
+    #[inline(never)]
+    fn behind(&mut self, time: Timestamp) -> u64 {
+        let step = self.clock.frame(time);
+        if step == Step::Leap {
+            self.give_up();
         }
+        if clock::era(time) != self.count.ledger.era() {
+            self.settle();
+            self.count.ledger.enter(clock::era(time));
+        }
+        if let Step::Behind(behind) = step { behind } else { 0 }
     }
 
     /// Whatever waits for its copy has waited too long.

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::clock::When;
 use crate::time::{Span, Timestamp};
 
 /// The first and the largest size. The table is at most three quarters full, so that at its largest there is room for
@@ -26,8 +27,7 @@ pub(super) const NO_PAIR: u32 = u32::MAX;
 struct Slot {
     /// 0: empty.
     fingerprint: u64,
-    /// The low 64 bits of the packet's time in nanoseconds. Enough: what is in the table is never older than the
-    /// window and what has not been swept since.
+    /// As [`When::time`]. Enough: what is in the table is never older than the window and what has not been swept since.
     time: u64,
     /// The pair that the packet was counted under.
     pair: u32,
@@ -44,8 +44,8 @@ pub(super) enum Place {
     Free(usize),
 }
 
-/// The table. `expired` closures are told the pair of every packet that leaves without a copy. `now` is the latest time
-/// seen; unless the table was [restarted](Table::restart), it never falls, and leaps by no more than the window.
+/// The table. `expired` closures are told the pair of every packet that leaves without a copy. The latest time seen never
+/// falls, and leaps by no more than the window, unless the table was [restarted](Table::restart).
 pub(super) struct Table {
     slots: Vec<Slot>,
     used: usize,
@@ -64,7 +64,8 @@ pub(super) struct Table {
 impl Table {
     /// A table whose packets wait for `window`.
     pub(super) fn new(window: Span) -> Self {
-        let window = u64::try_from(window.0).unwrap_or(u64::MAX);
+        // Less than whatever lies so far behind that nobody knows how far.
+        let window = u64::try_from(window.0).map_or(u64::MAX / 4, |window| window.min(u64::MAX / 4));
         Table {
             slots: vec![Slot::default(); MIN_SLOTS],
             used: 0,
@@ -100,10 +101,10 @@ impl Table {
 
     /// Takes a step to take out what has waited too long, every so often. To be called before each look.
     #[inline(always)]
-    pub(super) fn tidy(&mut self, now: Timestamp, expired: &mut impl FnMut(u32)) {
+    pub(super) fn tidy(&mut self, when: When, expired: &mut impl FnMut(u32)) {
         self.sweep_after -= 1;
         if self.sweep_after == 0 {
-            self.step(now, expired);
+            self.step(when, expired);
         }
     }
 
@@ -114,9 +115,9 @@ impl Table {
     }
 
     /// Looks for the packet that waits under this fingerprint, and whether it does so within the window of a time,
-    /// earlier or later, that is so much `behind` now.
+    /// earlier or later.
     #[inline(always)]
-    pub(super) fn look(&self, fingerprint: u64, (now, behind): (Timestamp, u64)) -> Place {
+    pub(super) fn look(&self, fingerprint: u64, when: When) -> Place {
         let mut at = self.home(fingerprint);
         loop {
             let slot = &self.slots[at];
@@ -125,40 +126,33 @@ impl Table {
                 return Place::Free(at);
             }
             if found == fingerprint {
-                let age = self.age(slot, now);
-                let within = age <= self.window && age.abs_diff(behind) <= self.window;
+                let age = now(when).wrapping_sub(slot.time);
+                let within = age <= self.window && age.abs_diff(when.behind) <= self.window;
                 return if within { Place::Within(at) } else { Place::Outside(at) };
             }
             at = self.after(at);
         }
     }
 
-    /// Takes the packet out that waits there: its pair and its time.
+    /// Takes the packet out that waits there, within the window: its pair, and how much earlier it came in nanoseconds.
     #[inline(always)]
-    pub(super) fn take(&mut self, at: usize, now: Timestamp) -> (u32, Timestamp) {
-        let slot = self.slots[at];
+    pub(super) fn take(&mut self, at: usize, when: When) -> (u32, i64) {
+        let Slot { time, pair, .. } = self.slots[at];
         self.remove_at(at);
-        (slot.pair, now - Span(self.age(&slot, now).into()))
+        (pair, when.time.wrapping_sub(time) as i64)
     }
 
     /// Lets a packet wait in the place that was found for it. One that waits under the same fingerprint leaves: only
     /// the last one read is remembered.
     #[inline(always)]
-    pub(super) fn put(
-        &mut self,
-        place: Place,
-        fingerprint: u64,
-        (now, behind): (Timestamp, u64),
-        pair: u32,
-        expired: &mut impl FnMut(u32),
-    ) {
-        let slot = Slot { fingerprint, time: (now.0 as u64).wrapping_sub(behind), pair };
+    pub(super) fn put(&mut self, place: Place, fingerprint: u64, when: When, pair: u32, expired: &mut impl FnMut(u32)) {
+        let slot = Slot { fingerprint, time: when.time, pair };
         let at = match place {
             Place::Within(at) | Place::Outside(at) => {
                 expired(self.slots[at].pair);
                 at
             }
-            Place::Free(_) if self.used >= self.full => return self.put_in_full(slot, now, expired),
+            Place::Free(_) if self.used >= self.full => return self.put_in_full(slot, when, expired),
             Place::Free(at) => {
                 self.used += 1;
                 at
@@ -167,18 +161,21 @@ impl Table {
         // Field by field: as a whole it would be put together in memory first, and read from there too early.
         let place = &mut self.slots[at];
         (place.fingerprint, place.time, place.pair) = (slot.fingerprint, slot.time, slot.pair);
-        if behind > self.window {
+        if when.behind > self.window {
             // Its window has passed before it came.
             expired(pair);
             self.remove_at(at);
         } else if self.used >= self.full {
-            self.make_room(now, expired);
+            self.make_room(when, expired);
         }
     }
 
     #[cold]
-    fn put_in_full(&mut self, slot: Slot, now: Timestamp, expired: &mut impl FnMut(u32)) {
-        self.make_room(now, expired);
+    fn put_in_full(&mut self, slot: Slot, when: When, expired: &mut impl FnMut(u32)) {
+        if when.behind > self.window {
+            return expired(slot.pair);
+        }
+        self.make_room(when, expired);
         if self.used >= self.full {
             self.overflows += 1;
         } else {
@@ -187,7 +184,11 @@ impl Table {
     }
 
     /// Takes out all that waited longer than the window.
-    pub(super) fn sweep_all(&mut self, now: Timestamp, expired: &mut impl FnMut(u32)) {
+    pub(super) fn sweep_all(&mut self, latest: Timestamp, expired: &mut impl FnMut(u32)) {
+        self.sweep_all_at(latest.0 as u64, expired);
+    }
+
+    fn sweep_all_at(&mut self, now: u64, expired: &mut impl FnMut(u32)) {
         self.sweep(0..self.slots.len(), now, expired);
         self.since_pass = 0;
     }
@@ -195,11 +196,6 @@ impl Table {
     /// How many packets wait for a pair's sake.
     pub(super) fn pending(&self) -> usize {
         self.slots.iter().filter(|slot| slot.fingerprint != 0 && slot.pair != NO_PAIR).count()
-    }
-
-    /// How long it has waited, in nanoseconds.
-    fn age(&self, slot: &Slot, now: Timestamp) -> u64 {
-        (now.0 as u64).wrapping_sub(slot.time)
     }
 
     fn home(&self, fingerprint: u64) -> usize {
@@ -242,16 +238,20 @@ impl Table {
     }
 
     #[cold]
-    fn step(&mut self, now: Timestamp, expired: &mut impl FnMut(u32)) {
+    fn step(&mut self, when: When, expired: &mut impl FnMut(u32)) {
+        self.sweep_after = SWEEP_EVERY;
+        if when.behind > self.window {
+            // It may be so far behind that it does not tell what time it is.
+            return;
+        }
         let start = self.sweep_at & (self.slots.len() - 1);
         self.sweep_at = start + SWEEP_STEP;
-        self.sweep(start..self.sweep_at, now, expired);
-        self.sweep_after = SWEEP_EVERY;
+        self.sweep(start..self.sweep_at, now(when), expired);
         self.since_pass += SWEEP_EVERY;
     }
 
-    fn sweep(&mut self, slots: Range<usize>, now: Timestamp, expired: &mut impl FnMut(u32)) {
-        let (now, window) = (now.0 as u64, self.window);
+    fn sweep(&mut self, slots: Range<usize>, now: u64, expired: &mut impl FnMut(u32)) {
+        let window = self.window;
         let has_expired = |slot: &Slot| slot.fingerprint != 0 && now.wrapping_sub(slot.time) > window;
         let mut at = slots.start;
         while let Some(found) = self.slots[at..slots.end].iter().position(has_expired) {
@@ -264,14 +264,14 @@ impl Table {
 
     /// Makes room, if there is any: takes out what has waited too long, and doubles the table if that was not much.
     #[cold]
-    fn make_room(&mut self, now: Timestamp, expired: &mut impl FnMut(u32)) {
+    fn make_room(&mut self, when: When, expired: &mut impl FnMut(u32)) {
         if self.slots.len() < MAX_SLOTS {
-            self.sweep_all(now, expired);
+            self.sweep_all_at(now(when), expired);
             if self.used >= self.full / 2 {
                 self.double();
             }
         } else if self.since_pass >= MAX_SLOTS / 8 {
-            self.sweep_all(now, expired);
+            self.sweep_all_at(now(when), expired);
         }
     }
 
@@ -293,6 +293,12 @@ impl Table {
     }
 }
 
+/// The low 64 bits of the latest time seen, unless a packet lies too far behind to tell.
+#[inline(always)]
+fn now(when: When) -> u64 {
+    when.time.wrapping_add(when.behind)
+}
+
 /// When a table of so many slots is full: at three quarters, chains are still short.
 fn full(slots: usize) -> usize {
     slots / 4 * 3
@@ -309,16 +315,20 @@ mod tests {
         Timestamp(T.0 + nanos)
     }
 
+    fn when(time: Timestamp, now: Timestamp) -> When {
+        When { time: time.0 as u64, behind: (now.0 - time.0) as u64 }
+    }
+
     fn look(table: &Table, fingerprint: u64, time: Timestamp, now: Timestamp) -> Place {
-        table.look(fingerprint, (now, (now.0 - time.0) as u64))
+        table.look(fingerprint, when(time, now))
     }
 
     /// Lets a packet wait, and says which pairs left for it.
     fn put(table: &mut Table, fingerprint: u64, time: Timestamp, now: Timestamp, pair: u32) -> Vec<u32> {
         let mut expired = vec![];
-        table.tidy(now, &mut |pair| expired.push(pair));
+        table.tidy(when(time, now), &mut |pair| expired.push(pair));
         let place = look(table, fingerprint, time, now);
-        table.put(place, fingerprint, (now, (now.0 - time.0) as u64), pair, &mut |pair| expired.push(pair));
+        table.put(place, fingerprint, when(time, now), pair, &mut |pair| expired.push(pair));
         expired
     }
 
@@ -352,7 +362,7 @@ mod tests {
         put(&mut table, 9, T, T, 1);
         assert_eq!(put(&mut table, 9, later(1), later(1), 2), [1]);
         let Place::Within(at) = look(&table, 9, later(2), later(2)) else { panic!() };
-        assert_eq!(table.take(at, later(2)), (2, later(1)));
+        assert_eq!(table.take(at, when(later(2), later(2))), (2, 1));
         assert_eq!(table.pending(), 0);
     }
 

@@ -225,7 +225,7 @@ impl Clients {
 fn moved<'a>(rows: &'a [DeltaRow], directory: &'a Directory) -> impl Iterator<Item = (Endpoint, Totals)> + 'a {
     let both = |row: &DeltaRow| {
         let (src, dst) = directory.pair(row.pair);
-        let (bytes, packets, none) = (row.counts.bytes, row.counts.packets, Totals::none(row.seen));
+        let (bytes, packets, none) = (row.counts.bytes, row.counts.packets, Totals::none(row.seen()));
         [
             (src, Totals { sent_bytes: bytes, sent_packets: packets, ..none }),
             (dst, Totals { received_bytes: bytes, received_packets: packets, ..none }),
@@ -264,7 +264,7 @@ mod tests {
         fn commit(&mut self, senders: &[u32], now: Uptime) {
             let counts = Counts { bytes: 1, packets: 1, copies: 0 };
             let seen = Seen::at(Timestamp(0));
-            let row = |&pair: &u32| DeltaRow { pair, bucket: Bucket { start: 0, seconds: 300 }, counts, seen };
+            let row = |&pair: &u32| DeltaRow::new(pair, Bucket { start: 0, seconds: 300 }, counts, seen);
             let rows: Vec<_> = senders.iter().map(row).collect();
             let unlisted = self.clients.admit(&mut self.listing, &rows, &self.directory, now);
             self.clients.add(&rows, &self.directory, unlisted, now);
@@ -315,12 +315,8 @@ mod tests {
     #[test]
     fn what_was_not_committed_is_not_shown() {
         let mut setup = Setup::new(2, 100);
-        let row = DeltaRow {
-            pair: 1,
-            bucket: Bucket { start: 0, seconds: 300 },
-            counts: Counts::default(),
-            seen: Seen::at(Timestamp(0)),
-        };
+        let bucket = Bucket { start: 0, seconds: 300 };
+        let row = DeltaRow::new(1, bucket, Counts::default(), Seen::at(Timestamp(0)));
         setup.clients.admit(&mut setup.listing, &[row], &setup.directory, 0);
         assert_eq!(setup.shown(0), (vec![], 0));
     }

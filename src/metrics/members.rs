@@ -183,7 +183,7 @@ mod tests {
             let pair = self.directory.add_pair(endpoints[0], endpoints[1]);
             let counts = Counts { bytes: 100, packets: 1, copies: 0 };
             let bucket = Bucket { start: 0, seconds: 300 };
-            let rows = [DeltaRow { pair, bucket, counts, seen: Seen::at(Timestamp(0)) }];
+            let rows = [DeltaRow::new(pair, bucket, counts, Seen::at(Timestamp(0)))];
             let Board { networks, listing, .. } = &mut self.board;
             let clients = &mut networks[0].clients;
             let unlisted = clients.admit(listing, &rows, &self.directory, 0);

@@ -170,30 +170,32 @@ impl Builder {
         match query.by {
             By::Address | By::Member => {
                 places.resize(directory.endpoints().len(), NOWHERE);
-                for DeltaRow { pair, counts, seen, .. } in rows {
+                for row in rows {
+                    let seen = row.seen();
                     let mut place = |endpoint: u32| {
                         let place = &mut places[endpoint as usize];
                         if place.part != part {
                             let endpoint = directory.endpoint(endpoint);
-                            *place = Place { part, number: shown.place_of_address(parties, sums, endpoint, *seen) };
+                            *place = Place { part, number: shown.place_of_address(parties, sums, endpoint, seen) };
                         }
                         place.number
                     };
-                    let (src, dst) = directory.ends(*pair);
+                    let (src, dst) = directory.ends(row.pair);
                     let (src, dst) = (place(src), place(dst));
-                    sums.add(src, Amount::of(*counts), nothing, *seen);
-                    sums.add(dst, nothing, Amount::of(*counts), *seen);
+                    sums.add(src, Amount::of(row.counts), nothing, seen);
+                    sums.add(dst, nothing, Amount::of(row.counts), seen);
                 }
             }
             By::Pair => {
                 places.resize(directory.pairs().len(), NOWHERE);
-                for DeltaRow { pair, counts, seen, .. } in rows {
-                    let place = &mut places[*pair as usize];
+                for row in rows {
+                    let seen = row.seen();
+                    let place = &mut places[row.pair as usize];
                     if place.part != part {
-                        let (src, dst) = directory.pair(*pair);
-                        *place = Place { part, number: shown.place_of_pair(parties, sums, src, dst, *seen) };
+                        let (src, dst) = directory.pair(row.pair);
+                        *place = Place { part, number: shown.place_of_pair(parties, sums, src, dst, seen) };
                     }
-                    sums.add(place.number, Amount::of(*counts), nothing, *seen);
+                    sums.add(place.number, Amount::of(row.counts), nothing, seen);
                 }
             }
         }

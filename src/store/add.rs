@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Statement, ToSql, params};
 
 use super::level::{BUCKETS, Changes, DAY_SECONDS, DAYS, Usage};
 use super::table::{self, Damage, ENDPOINT, IMPORT, NETWORK, PAIR, Puts, TOTAL, Table};
-use super::{Import, NetworkId, offset, to_sql};
+use super::{Import, NetworkId, to_sql};
 use crate::traffic::{DeltaRow, Directory, End, Endpoint, Origin, Totals};
 
 /// The end whose totals are those of clients while `/metrics` had no room for them. It has no usage.
@@ -85,8 +85,8 @@ impl Source {
                 bytes: to_sql(row.counts.bytes)?,
                 packets: to_sql(row.counts.packets)?,
                 copies: to_sql(row.counts.copies)?,
-                first: offset(row.bucket, row.seen.first),
-                last: offset(row.bucket, row.seen.last),
+                first: to_sql(row.first)?,
+                last: to_sql(row.last)?,
             };
             Ok((row.bucket, self.pairs[row.pair as usize], usage))
         };
@@ -116,7 +116,7 @@ impl Source {
         };
         for row in rows {
             let (src, dst) = directory.ends(row.pair);
-            let none = Totals::none(row.seen);
+            let none = Totals::none(row.seen());
             sum(src, Totals { sent_bytes: row.counts.bytes, sent_packets: row.counts.packets, ..none });
             sum(dst, Totals { received_bytes: row.counts.bytes, received_packets: row.counts.packets, ..none });
         }

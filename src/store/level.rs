@@ -4,7 +4,6 @@ use anyhow::{Context, Result, bail};
 use rusqlite::{Connection, OptionalExtension, Row, Statement, ToSql, params};
 
 use super::table::{self, BUCKET, DAY, Damage, Puts, Seal, Table};
-use super::time_at;
 use crate::time::{Bucket, SECOND, Timestamp};
 use crate::traffic::{Counts, Origin, Seen};
 
@@ -50,7 +49,7 @@ impl Usage {
 
     /// The times, in the interval that it is of.
     pub(super) fn seen(&self, span: Bucket) -> Seen {
-        Seen { first: time_at(span, self.first), last: time_at(span, self.last) }
+        Seen { first: span.time(self.first), last: span.time(self.last) }
     }
 
     pub(super) fn plus(&self, other: Usage) -> Result<Usage> {

@@ -46,7 +46,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, ensure};
 use rusqlite::ErrorCode;
 
-use crate::time::{Bucket, SECOND, Timestamp};
+use crate::time::Timestamp;
 use crate::traffic::{Endpoint, Seen, Totals};
 use table::Damage;
 
@@ -134,18 +134,6 @@ fn totals(row: &rusqlite::Row, index: usize) -> Result<Totals> {
         received_packets: count(row, index + 3)?,
         seen: seen(row, index + 4)?,
     })
-}
-
-/// Nanoseconds from the start of `bucket` to `time`, and within the bucket whatever the time is.
-fn offset(bucket: Bucket, time: Timestamp) -> i64 {
-    let (seconds, nanos) = time.clamped();
-    let offset = i128::from(seconds - bucket.start) * SECOND + i128::from(nanos);
-    offset.clamp(0, i128::from(bucket.seconds) * SECOND - 1) as i64
-}
-
-/// The time that [`offset`] came from.
-fn time_at(bucket: Bucket, offset: i64) -> Timestamp {
-    Timestamp(i128::from(bucket.start) * SECOND + i128::from(offset))
 }
 
 /// The file behind `path`, without links: beside it stand the `-wal` and `-shm`, and SQLite takes no part of an

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::coverage::{Observed, Seconds};
+use crate::time::{Bucket, SECOND};
 use crate::traffic::{Counts, Delta, DeltaRow, Directory, End, Endpoint, Origin, Row, Totals};
 
 mod access;
@@ -59,7 +60,7 @@ fn directory() -> Directory {
 /// `bytes` in one packet at `time`.
 fn packet(src: u32, dst: u32, bytes: u64, time: Timestamp) -> DeltaRow {
     let counts = Counts { bytes, packets: 1, copies: 1 };
-    DeltaRow { pair: 6 * src + dst, bucket: time.bucket(), counts, seen: Seen::at(time) }
+    DeltaRow::new(6 * src + dst, time.bucket(), counts, Seen::at(time))
 }
 
 fn five_minutes(start: i64) -> Bucket {
@@ -199,7 +200,7 @@ fn times_come_back_as_they_were_or_clamped() {
 fn buckets_of_any_length_stand_side_by_side() {
     let (_dir, db) = place();
     let mut writer = Writer::open(&db).unwrap();
-    let hour = DeltaRow { bucket: Bucket { start: 3600, seconds: 3600 }, ..packet(0, 1, 7, at(7000)) };
+    let hour = packet(0, 1, 7, at(7000)).widened(3600);
     store(&mut writer, Origin::Live, &[packet(0, 1, 5, at(3700)), hour, hour]);
     drop(writer);
     let rows = read(&db, None, None..None);
@@ -209,13 +210,6 @@ fn buckets_of_any_length_stand_side_by_side() {
     let cut = line(Reader::open(&db).unwrap().rows(None, Some(3900)..None, |_| None, |_, _, _| Ok(())));
     assert!(cut.contains("falls inside a bucket that is kept as one"), "{cut}");
     Reader::open(&db).unwrap().check().unwrap();
-}
-
-#[test]
-fn a_time_outside_its_bucket_is_kept_within() {
-    assert_eq!(offset(five_minutes(300), at(299)), 0);
-    assert_eq!(offset(five_minutes(300), at(600)), 299_999_999_999);
-    assert_eq!(time_at(five_minutes(300), offset(five_minutes(300), Timestamp::new(310, 5))), Timestamp::new(310, 5));
 }
 
 #[test]

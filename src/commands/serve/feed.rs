@@ -479,8 +479,8 @@ mod tests {
         for row in rows {
             let within = |time: Timestamp| row.bucket.start <= time.clamped().0 && time.clamped().0 < row.bucket.end();
             assert!(
-                within(row.seen.first)
-                    && within(row.seen.last)
+                within(row.seen().first)
+                    && within(row.seen().last)
                     && row.bucket.start % i64::from(row.bucket.seconds) == 0
             );
         }

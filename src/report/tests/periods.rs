@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::period::Every;
-use crate::time::{Bucket, SECOND};
+
 use crate::traffic::{DeltaRow, Directory};
 use crate::zone::Zone;
 
@@ -275,11 +275,10 @@ fn delta(packets: &[Sent], seconds: u32) -> (Directory, Vec<DeltaRow>) {
     for pair in 0..36 {
         directory.add_pair(pair / 6, pair % 6);
     }
-    let rows = packets.iter().map(|&(second, src, dst, bytes)| DeltaRow {
-        pair: (src * 6 + dst) as u32,
-        bucket: Bucket { start: second - second.rem_euclid(300), seconds: 300 },
-        counts: Counts { bytes, packets: 1, copies: 0 },
-        seen: Seen::at(Timestamp(i128::from(second) * SECOND)),
+    let rows = packets.iter().map(|&(second, src, dst, bytes)| {
+        let time = Timestamp::new(second, 0);
+        let counts = Counts { bytes, packets: 1, copies: 0 };
+        DeltaRow::new((src * 6 + dst) as u32, time.bucket(), counts, Seen::at(time))
     });
     let mut delta = crate::traffic::Delta { rows: rows.collect(), ..Default::default() };
     delta.widen(seconds);

@@ -193,7 +193,7 @@ fn a_damaged_database_of_version_2_is_refused_as_it_is_and_repaired() {
 #[test]
 fn what_is_not_asked_for_may_be_cut_anywhere() {
     let (_dir, db) = place();
-    let hour = DeltaRow { bucket: Bucket { start: 0, seconds: 3600 }, ..packet(0, 1, 1, at(7)) };
+    let hour = packet(0, 1, 1, at(7)).widened(3600);
     let late = packet(0, 1, 2, at(3 * DAY));
     store(&mut Writer::open(&db).unwrap(), Origin::Live, &[hour, late]);
     // Days of a zone whose hours begin a quarter of an hour off.

@@ -60,7 +60,7 @@ fn packets(src: u32, dst: u32, count: u64, time: i64) -> DeltaRow {
 }
 
 fn hour(row: DeltaRow) -> DeltaRow {
-    DeltaRow { bucket: row.bucket.widened(3600), ..row }
+    row.widened(3600)
 }
 
 #[test]
