@@ -58,7 +58,7 @@ impl Tag {
 #[derive(Clone, Copy)]
 #[repr(align(32))]
 pub(super) struct Known {
-    tag: Tag,
+    pub tag: Tag,
     /// The pair it counts under, if it has one yet; where the limit of pairs was reached, the one for the near end.
     pub pair: u32,
     /// The pair for the other end then, or [`NO_PAIR`].

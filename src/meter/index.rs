@@ -1,11 +1,11 @@
 //! Numbers for endpoints and pairs, and the limits of both.
 //!
-//! The tables hold numbers alone: who is meant stands in the [`Directory`].
+//! Nearly all tables hold numbers alone: who is meant stands in the [`Directory`].
 
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use super::scope::Scope;
 use crate::packet::Mac;
@@ -41,8 +41,8 @@ pub(super) struct Index {
     /// Client addresses let in, and pairs of ends.
     addresses: usize,
     counted_pairs: usize,
-    /// The first endpoint of every end.
-    ends: HashTable<u32>,
+    /// The first endpoint of every end, which is asked for so often that it stands here as well.
+    ends: HashMap<End, u32>,
     /// Further endpoints of known ends, behind other MACs.
     endpoints: HashTable<u32>,
     /// For every endpoint: the first one of its end, and for that one, how many there are.
@@ -67,7 +67,7 @@ impl Index {
             directory: Directory::default(),
             addresses: 0,
             counted_pairs: 0,
-            ends: HashTable::new(),
+            ends: HashMap::new(),
             endpoints: HashTable::new(),
             kin: Vec::new(),
             end_pairs: HashTable::new(),
@@ -105,11 +105,15 @@ impl Index {
         }
     }
 
+    /// Fetches what tells the number of an address.
+    pub(super) fn touch(&self, addr: IpAddr) -> u32 {
+        self.first(End::Addr(addr)).unwrap_or_default()
+    }
+
     fn add_first(&mut self, endpoint: Endpoint) -> u32 {
-        let Index { hasher, directory, ends, kin, .. } = self;
+        let Index { directory, ends, kin, .. } = self;
         let number = directory.add_endpoint(endpoint);
-        let hash = |&number: &u32| hasher.hash_one(directory.endpoint(number).end);
-        ends.insert_unique(hash(&number), number, hash);
+        ends.insert(endpoint.end, number);
         kin.push(Kin { first: number, endpoints: 1 });
         number
     }
@@ -184,7 +188,7 @@ impl Index {
 
     /// The first endpoint of an end.
     fn first(&self, end: End) -> Option<u32> {
-        self.ends.find(self.hasher.hash_one(end), |&number| self.directory.endpoint(number).end == end).copied()
+        self.ends.get(&end).copied()
     }
 
     /// The first pair between the ends of these two endpoints.

@@ -103,8 +103,14 @@ impl Ledger {
 
     /// Fetches a row.
     #[inline(always)]
-    pub(super) fn touch(&self, row: u32) -> u32 {
+    pub(super) fn touch_row(&self, row: u32) -> u32 {
         self.delta.rows.get(row as usize).map_or(0, |row| row.pair)
+    }
+
+    /// Fetches what names the ends of a flow.
+    #[inline(always)]
+    pub(super) fn touch_ends(&self, flow: &Flow) -> u32 {
+        self.index.touch(flow.src()) ^ self.index.touch(flow.dst())
     }
 
     /// Counts a packet of a pair, if the pair's row for its time stands where it stood last time.

@@ -216,8 +216,18 @@ impl Table {
         self.used += 1;
     }
 
-    /// Empties a slot and moves back those behind it that probing would no longer find.
-    fn remove_at(&mut self, mut hole: usize) {
+    /// Empties a slot.
+    #[inline(always)]
+    fn remove_at(&mut self, hole: usize) {
+        self.slots[hole] = Slot::default();
+        self.used -= 1;
+        if self.slots[self.after(hole)].fingerprint != 0 {
+            self.fill(hole);
+        }
+    }
+
+    /// Moves those back that stand behind a slot which is free now, and that probing would no longer find.
+    fn fill(&mut self, mut hole: usize) {
         let mask = self.slots.len() - 1;
         let mut at = hole;
         loop {
@@ -234,7 +244,6 @@ impl Table {
             }
         }
         self.slots[hole] = Slot::default();
-        self.used -= 1;
     }
 
     #[cold]
