@@ -201,6 +201,24 @@ fn wrong_usage_takes_one_line() {
     assert!(err.contains("the system's time zone cannot be used: give --tz"), "{err}");
 }
 
+#[test]
+fn a_range_that_ends_before_it_begins_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, file) = (within(folder.path(), "ztmon.db"), testdata("period/berlin-spring.pcap"));
+    ztmon(&["replay", "--quiet", "--db", &db, &file]).ok();
+    for verb in [&["replay", &file][..], &["report", "--db", &db]] {
+        for (since, until, from, to) in [
+            ("2026-03-30", "2026-03-29", "2026-03-29T22:00:00Z", "2026-03-28T23:00:00Z"),
+            ("2026-03-29 12:00", "2026-03-29T10:00:00Z", "2026-03-29T10:00:00Z", "2026-03-29T10:00:00Z"),
+        ] {
+            let args = [verb, &["--tz", "Europe/Berlin", "--since", since, "--until", until]].concat();
+            let said = format!("ztmon: --since is {from} and --until is {to}: give a --since that is before --until\n");
+            assert_eq!(ztmon(&args).nothing(), said, "{args:?}");
+        }
+        assert!(ztmon(&[verb, &["--since", "now", "--until", "1d"]].concat()).nothing().contains("--since is 20"));
+    }
+}
+
 /// A packet of 1970 and one of 2026: half a million hours, of which two are in memory.
 #[test]
 fn quiet_decades_are_printed_as_they_come() {

@@ -21,13 +21,18 @@ pub(super) fn query(output: &Output, bound: fn(When) -> Timestamp) -> anyhow::Re
     let clock = Clock::new(output.tz.as_deref(), output.month_start())?;
     let every = output.every();
     let page = output.format == Some(Form::Report(Format::Html));
+    let since = clock.time("--since", output.since.as_deref())?.map(bound);
+    let until = clock.time("--until", output.until.as_deref())?.map(bound);
+    if let (Some(from), Some(to)) = (since, until) {
+        ensure!(from < to, "--since is {from} and --until is {to}: give a --since that is before --until");
+    }
     Ok(Query {
         by: output.by,
         // Without periods it is only printed.
         zone: if every.is_some() { clock.zone()? } else { clock.zone().unwrap_or(Zone::UTC) },
         every: if page { every.or(Some(Every::Hour)) } else { every },
-        since: clock.time("--since", output.since.as_deref())?.map(bound),
-        until: clock.time("--until", output.until.as_deref())?.map(bound),
+        since,
+        until,
         only: only(&output.addr),
         page,
         fits: page && every.is_none(),
