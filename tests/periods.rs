@@ -41,7 +41,9 @@ fn clients(csv: &str) -> Vec<String> {
 
 #[test]
 fn a_database_reports_the_periods_that_replay_printed() {
-    for name in ["berlin-both", "kathmandu-hours", "month-start-31", "weeks", "pairs-top", "addr", "lord-howe-hours"] {
+    for name in
+        ["berlin-both", "kathmandu-hours", "month-start-31", "weeks", "pairs-top", "addr", "lord-howe-hours", "total"]
+    {
         let folder = tempfile::tempdir().unwrap();
         let db = within(folder.path(), "ztmon.db");
         let file = testdata(&format!("period/{name}.pcap"));
@@ -217,6 +219,22 @@ fn a_range_that_ends_before_it_begins_is_an_error() {
         }
         assert!(ztmon(&[verb, &["--since", "now", "--until", "1d"]].concat()).nothing().contains("--since is 20"));
     }
+}
+
+#[test]
+fn all_in_one_period_says_where_it_begins() {
+    let file = testdata("period/berlin-spring.pcap");
+    let first = |args: &[&str]| {
+        let csv = ztmon(&[&["replay", "--quiet", "--tz", "Asia/Kathmandu", &file], args].concat()).ok();
+        rows(&csv).iter().map(|line| line.split(',').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(first(&["--every", "total", "--since", "2026-03-20"]), ["2026-03-20T00:00:00+05:45"; 4]);
+    assert_eq!(first(&["--every", "total", "--addr", "external"]), ["2026-03-29T04:45:01+05:45"]);
+    assert_eq!(first(&["--every", "total", "--until", "2026-01-01"]), [""; 0]);
+    assert_eq!(first(&["--top", "0"]), ["external", "rest"]);
+    let mut replay = command(&["replay", "--quiet", "--every", "total", &file]);
+    replay.env("TZ", "EST5EDT4,M3");
+    assert!(finish(replay).nothing().contains("the system's time zone cannot be used: give --tz"));
 }
 
 /// A packet of 1970 and one of 2026: half a million hours, of which two are in memory.

@@ -6,7 +6,7 @@ use anyhow::{bail, ensure};
 
 use super::names;
 use super::place::Clock;
-use crate::cli::{Ends, Form, Output};
+use crate::cli::{Ends, Form, Output, Periods};
 use crate::period::Every;
 use crate::report::{By, Format, Named, Query};
 use crate::time::Timestamp;
@@ -19,7 +19,7 @@ use crate::zone::Zone;
 pub(super) fn query(output: &Output, bound: fn(When) -> Timestamp) -> anyhow::Result<Query> {
     let roster = names::read_all(&output.who.names)?;
     let clock = Clock::new(output.tz.as_deref(), output.month_start())?;
-    let every = output.every();
+    let (every, total) = (output.every(), output.every == Some(Periods::Total));
     let page = output.format == Some(Form::Report(Format::Html));
     let since = clock.time("--since", output.since.as_deref())?.map(bound);
     let until = clock.time("--until", output.until.as_deref())?.map(bound);
@@ -29,8 +29,9 @@ pub(super) fn query(output: &Output, bound: fn(When) -> Timestamp) -> anyhow::Re
     Ok(Query {
         by: output.by,
         // Without periods it is only printed.
-        zone: if every.is_some() { clock.zone()? } else { clock.zone().unwrap_or(Zone::UTC) },
+        zone: if output.every.is_some() { clock.zone()? } else { clock.zone().unwrap_or(Zone::UTC) },
         every: if page { every.or(Some(Every::Hour)) } else { every },
+        total,
         since,
         until,
         only: only(&output.addr),
