@@ -9,10 +9,11 @@ use super::place::Clock;
 use crate::cli::{Ends, Form, Output, Periods};
 use crate::period::Every;
 use crate::report::{By, Format, Named, Query};
+use crate::store::Reader;
 use crate::time::Timestamp;
 use crate::traffic::End;
 use crate::when::When;
-use crate::zerotier::Roster;
+use crate::zerotier::{NetworkId, Roster};
 use crate::zone::Zone;
 
 /// The query of the flags; `bound` makes times of the words.
@@ -67,6 +68,19 @@ pub(super) fn check_members(query: &Query) -> anyhow::Result<()> {
         ensure!(network.is_some(), "which member a MAC is depends on the network: give --network-id");
     }
     check_chosen(roster, chosen)
+}
+
+/// An error if a database has no network with the id that was given, and none that it could be of.
+pub(super) fn check_network(reader: &Reader, given: Option<NetworkId>) -> anyhow::Result<()> {
+    let Some(given) = given else { return Ok(()) };
+    let names = reader.networks()?;
+    let could_be = |name: &String| name.parse::<NetworkId>().map_or(true, |id| id == given);
+    ensure!(
+        names.is_empty() || names.iter().any(could_be),
+        "--network-id {given} is not in the database, which has {}: give one of these, or leave the flag out",
+        names.join(", ")
+    );
+    Ok(())
 }
 
 /// An error if nobody goes by a name that was chosen.

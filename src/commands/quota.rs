@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::output::Destination;
 use super::report::origin;
-use super::{Status, names, place};
+use super::{Status, names, place, query};
 use crate::cli::{self, Form, Origins, QuotaCheck, QuotaFile, QuotaVerb, Who};
 use crate::quota::Quotas;
 use crate::report;
@@ -65,6 +65,7 @@ impl Asked<'_> {
         check_members(&quotas, &roster).map_err(|error| anyhow!("{}: {error:#}", self.file.display()))?;
 
         let (origin, origin_name) = origin(self.origin);
+        query::check_network(&reader, self.who.network_id)?;
         let (mut networks, mut unnamed) = (BTreeSet::new(), false);
         // Before anything is counted: an address may show who is a member.
         reader.first_seen(None, |name, endpoint, _| {
