@@ -4,7 +4,6 @@ use std::fmt;
 
 use chrono::{Datelike, Days, Months, NaiveDate, Offset, Weekday};
 
-use crate::time::Timestamp;
 use crate::zone::Zone;
 
 /// How long a period is.
@@ -77,17 +76,9 @@ impl Calendar {
         }
     }
 
-    /// The period's start as RFC 3339 has it, with the zone's offset. In UTC where that cannot be written: an offset of
-    /// other than whole minutes, as local mean times had, or a year beyond four digits.
+    /// The period's start as RFC 3339 has it, with the zone's offset.
     pub fn label(&self, start: i64) -> String {
-        let local = self
-            .zone
-            .local(start)
-            .filter(|local| local.offset().fix().local_minus_utc() % 60 == 0 && (0..=9999).contains(&local.year()));
-        local.map_or_else(
-            || Timestamp::new(start, 0).to_string(),
-            |local| local.format("%Y-%m-%dT%H:%M:%S%:z").to_string(),
-        )
+        self.zone.label(start)
     }
 
     /// The same for a person: `2026-03-29 00:00 +01:00`.

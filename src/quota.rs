@@ -225,6 +225,19 @@ impl Quotas {
         Some(copy)
     }
 
+    /// A reading in parts, which have nothing to do with each other's periods.
+    pub fn by_periods(&self) -> Vec<Quotas> {
+        let read = self.accounts.iter().filter(|account| account.moved.is_some());
+        let periods: BTreeSet<[Period; 2]> = read.map(|account| account.periods).collect();
+        let part = |periods| {
+            let mut part = self.clone();
+            let others = part.accounts.iter_mut().filter(|account| account.periods != periods);
+            others.for_each(|account| account.moved = None);
+            part
+        };
+        periods.into_iter().map(part).collect()
+    }
+
     /// From where on to read.
     pub fn range(&self) -> Range<Option<i64>> {
         let read = self.accounts.iter().filter(|account| account.moved.is_some());
@@ -252,6 +265,12 @@ impl Quotas {
                 account.moved = Some([0, 1].map(|at| read[at].saturating_add(account.since[at])));
             }
         }
+    }
+
+    /// It cannot be told what was moved under this one.
+    pub fn lose(&mut self, name: &str) {
+        let lost = self.accounts.iter_mut().filter(|account| account.quota.name == name);
+        lost.for_each(|account| account.moved = None);
     }
 
     /// All has to be read (still).

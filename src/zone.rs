@@ -1,6 +1,6 @@
 //! Time zones: dates as people write them become [`Timestamp`]s.
 
-use chrono::{DateTime, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, TimeZone};
+use chrono::{DateTime, Datelike, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeZone};
 use chrono_tz::{GapInfo, Tz};
 
 use crate::time::Timestamp;
@@ -65,6 +65,18 @@ impl Zone {
     /// The date at a moment, as [`Zone::instant`] reads it.
     pub fn date(self, time: Timestamp) -> Option<String> {
         Some(self.local(time.clamped().0)?.date_naive().to_string())
+    }
+
+    /// A moment, in seconds since the epoch, as RFC 3339 has it with the zone's offset. In UTC where that cannot be written:
+    /// an offset of other than whole minutes, as local mean times had, or a year beyond four digits.
+    pub fn label(self, second: i64) -> String {
+        let is_plain = |local: &DateTime<Tz>| {
+            local.offset().fix().local_minus_utc() % 60 == 0 && (0..=9999).contains(&local.year())
+        };
+        self.local(second).filter(is_plain).map_or_else(
+            || Timestamp::new(second, 0).to_string(),
+            |local| local.format("%Y-%m-%dT%H:%M:%S%:z").to_string(),
+        )
     }
 
     /// How far its clocks are ahead of UTC at a moment, in seconds since the epoch: like `+05:45`.

@@ -183,6 +183,37 @@ fn an_import_of_a_known_network_is_that_networks() {
 }
 
 #[test]
+fn a_network_that_the_database_does_not_have_is_an_error() {
+    let dir = tempdir().unwrap();
+    let [db, quotas] = ["ztmon.db", "quotas.toml"].map(|name| dir.path().join(name).to_str().unwrap().to_owned());
+    fs::write(&quotas, "[[quota]]\nname = \"a\"\nmember = \"6df5629e82\"\nbytes = 1\nperiod = \"month\"\n").unwrap();
+    let import = |id: &[&str], file: &str| {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(file);
+        ztmon(&[&["replay", "--quiet", "--db", &db], id, &[file.to_str().unwrap()]].concat()).ok()
+    };
+    import(&["--network-id", NETWORK], "real/tee-both.pcap");
+    let another = ["--network-id", "460cacee2d00a7e2", "--db", &db];
+    let verbs = [
+        &["report"][..],
+        &["report", "--by", "member"],
+        &["report", "--format", "openmetrics"],
+        &["report", "--quotas", &quotas],
+        &["quota", "check", "--quotas", &quotas],
+    ];
+    for verb in verbs {
+        assert_eq!(
+            ztmon(&[verb, &another].concat()).nothing(),
+            "ztmon: --network-id 460cacee2d00a7e2 is not in the database, which has 460cacee2d00a7e1: give one of these, \
+             or leave the flag out\n",
+            "{verb:?}"
+        );
+    }
+    // There is a network now that may be the one.
+    import(&[], "tee/two-sided.pcap");
+    ztmon(&[&["report"], &another[..]].concat()).ok();
+}
+
+#[test]
 fn what_cannot_be_told_by_member_says_why() {
     let dir = tempdir().unwrap();
     let file = dir.path().join("names.csv");

@@ -67,6 +67,8 @@ fn what_two_captures_left_out_is_not_covered() {
     let hours = covered(&db, &["--every", "hour"]);
     // The last hour has a packet at its first moment.
     assert_eq!(hours, ["18:00 0.5000 0.5833 0 0", "19:00 0.7500 0.7500 0 0", "20:00 0.0000 0.0833 0 0"]);
+    // Two hours, and 17 of their 24 five minutes.
+    assert_eq!(covered(&db, &["--every", "total"]), ["18:00 0.6250 0.7083 0 0"]);
     is_sound(&db);
     assert_eq!(seconds(&db), 1800 + 2700);
 }

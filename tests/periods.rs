@@ -41,7 +41,9 @@ fn clients(csv: &str) -> Vec<String> {
 
 #[test]
 fn a_database_reports_the_periods_that_replay_printed() {
-    for name in ["berlin-both", "kathmandu-hours", "month-start-31", "weeks", "pairs-top", "addr", "lord-howe-hours"] {
+    for name in
+        ["berlin-both", "kathmandu-hours", "month-start-31", "weeks", "pairs-top", "addr", "lord-howe-hours", "total"]
+    {
         let folder = tempfile::tempdir().unwrap();
         let db = within(folder.path(), "ztmon.db");
         let file = testdata(&format!("period/{name}.pcap"));
@@ -199,6 +201,40 @@ fn wrong_usage_takes_one_line() {
     replay.env("TZ", "EST5EDT4,M3");
     let err = finish(replay).nothing();
     assert!(err.contains("the system's time zone cannot be used: give --tz"), "{err}");
+}
+
+#[test]
+fn a_range_that_ends_before_it_begins_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, file) = (within(folder.path(), "ztmon.db"), testdata("period/berlin-spring.pcap"));
+    ztmon(&["replay", "--quiet", "--db", &db, &file]).ok();
+    for verb in [&["replay", &file][..], &["report", "--db", &db]] {
+        for (since, until, from, to) in [
+            ("2026-03-30", "2026-03-29", "2026-03-29T22:00:00Z", "2026-03-28T23:00:00Z"),
+            ("2026-03-29 12:00", "2026-03-29T10:00:00Z", "2026-03-29T10:00:00Z", "2026-03-29T10:00:00Z"),
+        ] {
+            let args = [verb, &["--tz", "Europe/Berlin", "--since", since, "--until", until]].concat();
+            let said = format!("ztmon: --since is {from} and --until is {to}: give a --since that is before --until\n");
+            assert_eq!(ztmon(&args).nothing(), said, "{args:?}");
+        }
+        assert!(ztmon(&[verb, &["--since", "now", "--until", "1d"]].concat()).nothing().contains("--since is 20"));
+    }
+}
+
+#[test]
+fn all_in_one_period_says_where_it_begins() {
+    let file = testdata("period/berlin-spring.pcap");
+    let first = |args: &[&str]| {
+        let csv = ztmon(&[&["replay", "--quiet", "--tz", "Asia/Kathmandu", &file], args].concat()).ok();
+        rows(&csv).iter().map(|line| line.split(',').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(first(&["--every", "total", "--since", "2026-03-20"]), ["2026-03-20T00:00:00+05:45"; 4]);
+    assert_eq!(first(&["--every", "total", "--addr", "external"]), ["2026-03-29T04:45:01+05:45"]);
+    assert_eq!(first(&["--every", "total", "--until", "2026-01-01"]), [""; 0]);
+    assert_eq!(first(&["--top", "0"]), ["external", "rest"]);
+    let mut replay = command(&["replay", "--quiet", "--every", "total", &file]);
+    replay.env("TZ", "EST5EDT4,M3");
+    assert!(finish(replay).nothing().contains("the system's time zone cannot be used: give --tz"));
 }
 
 /// A packet of 1970 and one of 2026: half a million hours, of which two are in memory.

@@ -359,6 +359,97 @@ fn of_members_their_own_traffic_counts() {
     assert_eq!(found, expected);
 }
 
+#[test]
+fn a_period_that_cuts_what_is_kept_takes_no_other_quota_along() {
+    let quota = |name: &str, bytes: u32, period: &str| {
+        format!("[[quota]]\nname = \"{name}\"\nclient = \"10.0.0.1\"\nbytes = {bytes}\nperiod = \"{period}\"\n")
+    };
+    let all = [
+        quota("month", 9000, "month"),
+        quota("day", 100, "day"),
+        quota("also", 1, "month"),
+        quota("week", 9000, "week"),
+    ];
+    let place = Place::new(&format!("tz = \"Asia/Kathmandu\"\n{}", all.concat()), "2026-11-20T12:00:00Z");
+    let used = |serve: &Serve| {
+        let metrics = serve.scrape();
+        let of = |name: &str| {
+            let mut all = metrics.samples.iter().filter(|sample| sample.name == "ztmon_quota_used_bytes");
+            all.find(|sample| sample.labels["quota"] == name).map(|sample| sample.value.clone())
+        };
+        ["month", "day", "also", "week"].map(of)
+    };
+    let known = |bytes: [Option<&str>; 4]| bytes.map(|bytes| bytes.map(str::to_owned));
+    // November begins there at 18:15 in UTC.
+    let frames = [("2026-10-31T18:10:00Z", 1000), ("2026-10-31T18:20:00Z", 2000), ("2026-11-20T11:00:00Z", 400)];
+    let serve = place.serve(frames.map(|(time, len)| packet(time, 1, 2, len)).to_vec(), &[]);
+    eventually("what was counted", || {
+        (used(&serve) == known([Some("2400"), Some("400"), Some("2400"), Some("400")])).then_some(())
+    });
+    serve.stop();
+    // Old history is looked after at the start.
+    let serve = place.serve(Vec::new(), &[]);
+    let db = rusqlite::Connection::open(place.file("ztmon.db")).unwrap();
+    let longest = || db.query_row("SELECT max(seconds) FROM bucket", [], |row| row.get(0));
+    eventually("a bucket of an hour", || (longest() == Ok(3600)).then_some(()));
+    serve.stop();
+
+    let serve = place.serve(vec![packet("2026-11-20T11:30:00Z", 2, 1, 600)], &[]);
+    let why = "what it used is unknown until its next period: 2026-10-31T18:15:00Z falls inside a bucket that is kept as \
+               one: the nearest bounds are 2026-10-31T18:00:00Z and 2026-10-31T19:00:00Z; this database keeps what is \
+               older than a week by 60 minutes: one that is made with a shorter --bucket can be cut there";
+    serve.wait_for_log(&format!("quota 'month': {why}"), 1);
+    eventually("the others", || (used(&serve) == known([None, Some("1000"), None, Some("1000")])).then_some(()));
+    place.set_clock("2026-11-30T18:15:00Z");
+    eventually("December", || (used(&serve) == [0; 4].map(|bytes| Some(bytes.to_string()))).then_some(()));
+    assert_eq!((serve.logged("quota 'month'"), serve.logged("quota 'also'")), (1, 1));
+    serve.stop();
+
+    place.set_clock("2026-11-20T12:00:00Z");
+    let lines = format!("ztmon: quota 'also': {why}\nztmon: quota 'month': {why}\n");
+    let ended = place.run(&["quota", "check"]);
+    assert_eq!((ended.code, &ended.stderr), (Some(2), &lines), "{ended:?}");
+    let rows_of: Vec<_> = ended.stdout.lines().skip(1).collect();
+    let november = "2026-11-01T00:00:00+05:45,2026-12-01T00:00:00+05:45";
+    assert_eq!(
+        (rows_of[0], rows_of[2]),
+        (&*format!("month,{november},,9000,,,,"), &*format!("also,{november},,1,,,,"))
+    );
+    assert!(rows_of[1].contains(",1000,100,0,") && rows_of[1].ends_with(",true"), "{ended:?}");
+    assert!(rows_of[3].contains(",1000,9000,8000,") && rows_of[3].ends_with(",false"), "{ended:?}");
+    let ended = place.run(&["report", "--format", "json"]);
+    assert_eq!((ended.code, &ended.stderr), (Some(1), &lines), "{ended:?}");
+    let fields = ["used_bytes", "remaining_bytes", "share", "projected_bytes", "exceeded"];
+    let month = &rows(&ended)[0];
+    assert!(fields.iter().all(|field| month[field].is_null()), "{month}");
+    assert_eq!(rows(&ended)[3]["used_bytes"], 1000);
+    let table = place.run(&["quota", "check", "--format", "table"]).stdout;
+    assert!(table.lines().nth(1).unwrap().starts_with("month        -  9.00 kB"), "{table}");
+    std::fs::write(place.quotas(), "tz = \"Asia/Kathmandu\"\n".to_owned() + &all[1]).unwrap();
+    assert_eq!(place.run(&["quota", "check"]).code, Some(1), "what is not asked for takes nothing along");
+}
+
+#[test]
+fn a_member_is_told_where_one_network_has_an_id() {
+    let quotas = "[[quota]]\nname = \"a\"\nmember = \"6df5629e82\"\nbytes = 1\nperiod = \"month\"\n";
+    let place = Place::new(quotas, "2026-11-22T12:00:00Z");
+    let import = |file: &str, flags: &[&str]| {
+        let mut replay = ztmon();
+        replay.args(["replay", "--quiet", "--observer-mac", OBSERVER, "--db"]).arg(place.file("ztmon.db"));
+        assert_eq!(run(replay.args(flags).arg(real(file))).code, Some(0));
+    };
+    import("tee-inbound.pcap", &["--tee", "one"]);
+    let refused = place.run(&["quota", "check"]);
+    assert!(refused.refusal().ends_with("which member a MAC is depends on the network: give --network-id"));
+    import("tee-both.pcap", &["--network-id", NETWORK]);
+    let used = |flags: &[&str]| {
+        let ended = place.run(&[&["quota", "check", "--format", "json"], flags].concat());
+        rows(&ended)[0]["used_bytes"].as_u64().unwrap()
+    };
+    let of_one = used(&[]);
+    assert!(of_one > 500_000 && used(&["--network-id", NETWORK]) > of_one, "{of_one}");
+}
+
 /// The network of `testdata/real`.
 const NETWORK: &str = "460cacee2d00a7e1";
 

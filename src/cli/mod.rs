@@ -215,7 +215,7 @@ pub struct Replay {
   ztmon report --since 7d --format html --output week.html
   ztmon report --quotas quotas.toml                       how each quota stands (ztmon quota check --help)
 
-Exit status: 0 all well; 2 nothing could be done.")]
+Exit status: 0 all well; 1 of a quota nobody can tell; 2 nothing could be done.")]
 pub struct Report {
     /// Database file [default: $ZTMON_DB, else /var/lib/ztmon/ztmon.db if it exists, else ./ztmon.db]
     #[arg(long, value_name = "FILE")]

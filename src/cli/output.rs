@@ -24,9 +24,10 @@ pub struct Output {
     /// Only before this time
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
-    /// Lines for every hour, day, week or month, with how complete each is, or for all of it
-    #[arg(long, value_name = "PERIOD", default_value = "total", value_parser = every())]
-    pub every: Periods,
+    /// Lines for every hour, day, week or month, or for all of it in one (total), with where each begins and how
+    /// complete it is [default: all of it, without these columns]
+    #[arg(long, value_name = "PERIOD", value_parser = every())]
+    pub every: Option<Periods>,
     /// The day on which months begin, or a shorter month's last [default: 1]
     #[arg(long, value_name = "DAY", value_parser = clap::value_parser!(u32).range(1..=31))]
     pub month_start: Option<u32>,
@@ -68,7 +69,7 @@ pub struct Output {
 impl Output {
     /// How long periods are, if there are any.
     pub fn every(&self) -> Option<Every> {
-        match self.every {
+        match self.every? {
             Periods::Total => None,
             Periods::Every(Every::Month { .. }) => Some(Every::Month { start: self.month_start() }),
             Periods::Every(every) => Some(every),

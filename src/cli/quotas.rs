@@ -28,12 +28,12 @@ const EXAMPLES: &str = "Examples:
   start-day = 14                 # on which a month begins
   direction = \"both\"             # sent, received, both
 
-Exit status: 0 none is exceeded; 1 one is; 2 nothing could be done.";
+Exit status: 0 none is exceeded; 1 one is; 2 of one that cannot be told, or nothing could be done.";
 
 /// `ztmon quota`.
 #[derive(Debug, Subcommand)]
 pub enum QuotaVerb {
-    /// Print how each quota stands; exit with 1 if one is exceeded
+    /// Print how each quota stands; exit with 1 if one is exceeded, with 2 if that cannot be told
     #[command(after_help = EXAMPLES)]
     Check(QuotaCheck),
 }

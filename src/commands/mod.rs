@@ -26,7 +26,7 @@ enum Status {
     Done = 0,
     /// Some of the input failed, and the rest is done; or a quota is exceeded.
     Partly = 1,
-    /// Nothing could be done.
+    /// Nothing could be done; or nobody can tell whether a quota is exceeded.
     Nothing = 2,
 }
 

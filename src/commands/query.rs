@@ -6,28 +6,35 @@ use anyhow::{bail, ensure};
 
 use super::names;
 use super::place::Clock;
-use crate::cli::{Ends, Form, Output};
+use crate::cli::{Ends, Form, Output, Periods};
 use crate::period::Every;
 use crate::report::{By, Format, Named, Query};
+use crate::store::Reader;
 use crate::time::Timestamp;
 use crate::traffic::End;
 use crate::when::When;
-use crate::zerotier::Roster;
+use crate::zerotier::{NetworkId, Roster};
 use crate::zone::Zone;
 
 /// The query of the flags; `bound` makes times of the words.
 pub(super) fn query(output: &Output, bound: fn(When) -> Timestamp) -> anyhow::Result<Query> {
     let roster = names::read_all(&output.who.names)?;
     let clock = Clock::new(output.tz.as_deref(), output.month_start())?;
-    let every = output.every();
+    let (every, total) = (output.every(), output.every == Some(Periods::Total));
     let page = output.format == Some(Form::Report(Format::Html));
+    let since = clock.time("--since", output.since.as_deref())?.map(bound);
+    let until = clock.time("--until", output.until.as_deref())?.map(bound);
+    if let (Some(from), Some(to)) = (since, until) {
+        ensure!(from < to, "--since is {from} and --until is {to}: give a --since that is before --until");
+    }
     Ok(Query {
         by: output.by,
         // Without periods it is only printed.
-        zone: if every.is_some() { clock.zone()? } else { clock.zone().unwrap_or(Zone::UTC) },
+        zone: if output.every.is_some() { clock.zone()? } else { clock.zone().unwrap_or(Zone::UTC) },
         every: if page { every.or(Some(Every::Hour)) } else { every },
-        since: clock.time("--since", output.since.as_deref())?.map(bound),
-        until: clock.time("--until", output.until.as_deref())?.map(bound),
+        total,
+        since,
+        until,
         only: only(&output.addr),
         page,
         fits: page && every.is_none(),
@@ -61,6 +68,19 @@ pub(super) fn check_members(query: &Query) -> anyhow::Result<()> {
         ensure!(network.is_some(), "which member a MAC is depends on the network: give --network-id");
     }
     check_chosen(roster, chosen)
+}
+
+/// An error if a database has no network with the id that was given, and none that it could be of.
+pub(super) fn check_network(reader: &Reader, given: Option<NetworkId>) -> anyhow::Result<()> {
+    let Some(given) = given else { return Ok(()) };
+    let names = reader.networks()?;
+    let could_be = |name: &String| name.parse::<NetworkId>().map_or(true, |id| id == given);
+    ensure!(
+        names.is_empty() || names.iter().any(could_be),
+        "--network-id {given} is not in the database, which has {}: give one of these, or leave the flag out",
+        names.join(", ")
+    );
+    Ok(())
 }
 
 /// An error if nobody goes by a name that was chosen.

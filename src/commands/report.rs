@@ -7,7 +7,7 @@ use anyhow::bail;
 use serde_json::json;
 
 use super::output::{Destination, Sums};
-use super::query::{check_chosen, query};
+use super::query::{check_chosen, check_network, query};
 use super::{Status, place, quota};
 use crate::cli::{self, Origins};
 use crate::report::{Query, fitting, thousands};
@@ -31,6 +31,7 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     let [wal, shm] = store::companions(&database.path);
     destination.must_not_be([database.path.as_path(), &wal, &shm])?;
 
+    check_network(&reader, output.who.network_id)?;
     let told = std::mem::take(&mut query.named.roster);
     query.named.roster = reader.roster()?;
     query.named.roster.merge(&told);

@@ -168,13 +168,28 @@ impl Report {
         self.calendar.as_ref()
     }
 
+    /// Whether lines say where their period begins, and how complete it is.
+    pub(super) fn shows_periods(&self) -> bool {
+        self.calendar.is_some() || self.query.total
+    }
+
     /// The zone's offset from UTC where the report begins; none if nothing says where.
     pub(super) fn offset(&self) -> Option<String> {
         let start = match self.calendar {
             Some(_) => self.ends.map(|(first, _)| first.start),
-            None => self.query.since.or_else(|| self.first_seen()).map(|time| time.clamped().0),
+            None => self.start_of_all(),
         };
         self.query.zone.offset(start?)
+    }
+
+    /// Where a period begins, as RFC 3339 has it: that of everything with the range, or else with the first packet.
+    pub(super) fn label_of_start(&self, period: Period) -> Option<String> {
+        let start = if self.calendar.is_some() { Some(period.start) } else { self.start_of_all() };
+        start.map(|start| self.query.zone.label(start))
+    }
+
+    fn start_of_all(&self) -> Option<i64> {
+        self.query.since.or_else(|| self.first_seen()).map(|time| time.clamped().0)
     }
 
     fn first_seen(&self) -> Option<Timestamp> {

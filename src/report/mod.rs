@@ -60,6 +60,8 @@ pub struct Query {
     pub zone: Zone,
     /// How long the periods are; without, all of it is one.
     pub every: Option<Every>,
+    /// Whether all of it was asked for as one period: then rows say where it begins and how complete it is.
+    pub total: bool,
     /// Rows begin here at the earliest: so do the periods.
     pub since: Option<Timestamp>,
     /// And end before this: so do the periods.
@@ -89,6 +91,7 @@ impl From<By> for Query {
             by,
             zone: Zone::UTC,
             every: None,
+            total: false,
             since: None,
             until: None,
             only: None,

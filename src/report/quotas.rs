@@ -82,7 +82,7 @@ fn record(quotas: &Quotas, one: &Use<'_>, now: i64) -> [Value; 9] {
         json!(one.remaining()),
         json!(share.map(|share| share as f64 / 10_000.0)),
         json!(one.projected(now)),
-        json!(one.is_exceeded()),
+        json!(one.used.map(|_| one.is_exceeded())),
     ]
 }
 

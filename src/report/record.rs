@@ -58,23 +58,25 @@ impl Report {
             By::Pair => &["src", "dst", "bytes", "packets"],
             By::Member => &["member", "name", "own_sent", "own_received", "forwarded_sent", "forwarded_received"],
         };
-        let start: &[&str] = if self.calendar().is_some() { &["period_start"] } else { &[] };
+        let start: &[&str] = if self.shows_periods() { &["period_start"] } else { &[] };
         let network: &[&str] = if self.shows_networks() { &["network"] } else { &[] };
-        let covered: &[&str] = if self.calendar().is_some() { &COVERED } else { &[] };
+        let covered: &[&str] = if self.shows_periods() { &COVERED } else { &[] };
         [start, network, own, &["first_seen", "last_seen"], covered].concat()
     }
 
     /// The values of all lines, in the order of [`Report::columns`].
     pub(super) fn records(&self) -> impl Iterator<Item = Vec<Cell<'_>>> {
         self.periods().flat_map(move |period| {
-            let start: Option<Rc<str>> = self.calendar().map(|calendar| calendar.label(period.start).into());
+            let start = self.shows_periods().then(|| self.label_of_start(period).unwrap_or_default().into());
+            // What was seen is cut by calendars alone.
+            let covered_period = self.calendar().map(|_| period);
             let mut latest: Option<(&str, Option<Covered>)> = None;
             self.lines_of(period).map(move |(network, line)| {
                 let mut cells = self.record(start.clone(), network, line);
-                if self.calendar().is_some() {
+                if self.shows_periods() {
                     let covered = match latest {
                         Some((name, covered)) if name == network => covered,
-                        _ => self.covered(network, Some(period)),
+                        _ => self.covered(network, covered_period),
                     };
                     latest = Some((network, covered));
                     cells.extend(cells_of(covered));

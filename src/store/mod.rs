@@ -58,6 +58,7 @@ pub use members::KeptMember;
 pub use merge::{Merged, Part, merge};
 pub use read::Reader;
 pub use repair::{Repaired, repair};
+pub use rows::KeptAsOne;
 pub use snapshot::Snapshot;
 pub use write::Writer;
 

@@ -110,6 +110,21 @@ impl Reader {
         self.check_unwritten()
     }
 
+    /// The names of all networks: the id, or what they are called as long as nobody knows it.
+    ///
+    /// # Errors
+    /// If the database cannot be read or is damaged.
+    pub fn networks(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        let read = NETWORK.scan(&self.conn, |row| {
+            names.push(row.get(1)?);
+            Ok(())
+        });
+        read.map_err(|error| blame(&self.path, "cannot read", error))?;
+        self.check_unwritten()?;
+        Ok(names)
+    }
+
     /// Gives `each` the network's name, the start and what was seen of all five minutes that `serve` captured in, by
     /// ascending start.
     ///

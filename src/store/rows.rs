@@ -1,6 +1,7 @@
 //! The usage as reports take it: by days where they may, by buckets where they must.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::ops::Range;
 
 use anyhow::{Result, bail};
@@ -53,7 +54,7 @@ pub(super) fn rows(
                 && days.get(&bucket.day().start).is_none_or(|is_cut| *is_cut)
             {
                 if let Some(cut) = cut_in(bucket.span) {
-                    bail!("{}", cannot_cut(bucket.span, cut, History::read(conn)?.seconds));
+                    bail!(KeptAsOne { bucket: bucket.span, cut, seconds: History::read(conn)?.seconds });
                 }
                 if is_within(bucket.span) {
                     parts.push((&BUCKETS, bucket));
@@ -72,24 +73,34 @@ pub(super) fn rows(
     Ok(())
 }
 
-/// What to say of a bucket that has a cut in it, and what would help.
-fn cannot_cut(bucket: Bucket, cut: i64, seconds: u32) -> String {
-    let time = |seconds| Timestamp::new(seconds, 0);
-    let help = match bucket.seconds == seconds && seconds > 900 {
-        true => format!(
-            "; this database keeps what is older than a week by {} minutes: one that is made with a shorter --bucket \
-             can be cut there",
-            seconds / 60
-        ),
-        false => String::new(),
-    };
-    format!(
-        "{} falls inside a bucket that is kept as one: the nearest bounds are {} and {}{help}",
-        time(cut),
-        time(bucket.start),
-        time(bucket.end())
-    )
+/// Why usage cannot be read as it was asked for: a bucket that is kept as one has a cut in it. Displays which, and what
+/// would help.
+#[derive(Debug)]
+pub struct KeptAsOne {
+    bucket: Bucket,
+    cut: i64,
+    /// Of the buckets by which the database keeps what is older than a week.
+    seconds: u32,
 }
+
+impl fmt::Display for KeptAsOne {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [cut, start, end] =
+            [self.cut, self.bucket.start, self.bucket.end()].map(|second| Timestamp::new(second, 0));
+        write!(f, "{cut} falls inside a bucket that is kept as one: the nearest bounds are {start} and {end}")?;
+        if self.bucket.seconds == self.seconds && self.seconds > 900 {
+            let minutes = self.seconds / 60;
+            write!(
+                f,
+                "; this database keeps what is older than a week by {minutes} minutes: one that is made with a "
+            )?;
+            f.write_str("shorter --bucket can be cut there")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for KeptAsOne {}
 
 /// Who the numbers in the usage are.
 struct Names {

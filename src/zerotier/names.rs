@@ -20,6 +20,16 @@ pub const MAX_BYTES: usize = 16 << 20;
 /// The most members and addresses that are told of in one file.
 const MAX_ENTRIES: usize = 100_000;
 
+/// What to say of JSON that is something else.
+const WRONG: &str = "there are no members in it: give a list of them as ZeroTier Central or a controller answers";
+
+/// A member has one of these at least.
+const OF_MEMBERS: [&str; 5] = ["networkId", "nwid", "name", "ipAssignments", "authorized"];
+
+/// What the first field of a header may be, without what is neither letter nor digit.
+const HEADERS: [&str; 10] =
+    ["addressornode", "address", "addr", "ipaddress", "ip", "node", "nodeid", "member", "memberid", "id"];
+
 /// What `bytes` tell.
 ///
 /// # Errors
@@ -27,6 +37,9 @@ const MAX_ENTRIES: usize = 100_000;
 pub fn parse(bytes: &[u8]) -> Result<Roster, String> {
     if bytes.len() > MAX_BYTES {
         return Err(format!("it is larger than {} MiB: give a list of members", MAX_BYTES >> 20));
+    }
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err("it is UTF-16: save it as UTF-8".to_owned());
     }
     // A name may have been written in any encoding. What is not UTF-8 in it shows as U+FFFD.
     let text = String::from_utf8_lossy(bytes);
@@ -47,9 +60,9 @@ pub fn parse(bytes: &[u8]) -> Result<Roster, String> {
 /// # Errors
 /// In one line, what is wrong and what to do.
 pub fn members(value: &Value) -> Result<Roster, String> {
-    const WRONG: &str = "there are no members in it: give a list of them as ZeroTier Central or a controller answers";
     let mut roster = Roster::default();
     let value = match value {
+        Value::Object(object) if object.contains_key("error") => return Err(WRONG.to_owned()),
         Value::Object(object) if node_of(object).is_none() => object.get("data").unwrap_or(value),
         value => value,
     };
@@ -61,7 +74,8 @@ pub fn members(value: &Value) -> Result<Roster, String> {
                 match member {
                     Value::Object(object) => tell(&mut roster, Some(node), object, true)?,
                     // Its revision.
-                    _ => roster.tell(None, node, Member { listed: true, ..Member::default() }),
+                    Value::Number(_) => roster.tell(None, node, Member { listed: true, ..Member::default() }),
+                    _ => return Err(WRONG.to_owned()),
                 }
             }
         }
@@ -78,6 +92,10 @@ pub fn members(value: &Value) -> Result<Roster, String> {
 /// Adds one member, which may be known by the `node` that stands before it.
 fn tell(roster: &mut Roster, node: Option<NodeId>, member: &Map<String, Value>, listed: bool) -> Result<(), String> {
     let node = node_of(member).or(node).ok_or("a member in it has no node id (nodeId or address)")?;
+    // Peers, too, have an address.
+    if !OF_MEMBERS.iter().any(|key| member.contains_key(*key)) {
+        return Err(format!("what it says of {node} is not what a member has ({}); {WRONG}", OF_MEMBERS.join(", ")));
+    }
     let text = |key: &str| member.get(key).and_then(Value::as_str).unwrap_or_default();
     let network = [text("networkId"), text("nwid")].iter().find_map(|id| id.parse::<NetworkId>().ok());
     let config = member.get("config").and_then(Value::as_object).unwrap_or(member);
@@ -110,7 +128,7 @@ fn csv(text: &str) -> Result<Roster, String> {
                 "line {line}: give two fields, address-or-node,name, not {count} (quote a comma: \"a, b\")"
             ));
         };
-        let is_header = std::mem::take(&mut first) && !who.contains(|c: char| c.is_ascii_digit() || c == ':');
+        let is_header = std::mem::take(&mut first) && is_header(who);
         match (who.parse::<IpAddr>(), who.parse::<NodeId>()) {
             (Ok(addr), _) => roster.name_address(addr, name),
             (_, Ok(node)) => roster.tell(None, node, Member { name: name.clone(), ..Member::default() }),
@@ -124,6 +142,11 @@ fn csv(text: &str) -> Result<Roster, String> {
         fits(&roster)?;
     }
     Ok(roster)
+}
+
+fn is_header(field: &str) -> bool {
+    let word: String = field.chars().filter(char::is_ascii_alphanumeric).collect();
+    HEADERS.contains(&word.to_ascii_lowercase().as_str())
 }
 
 /// The records of a CSV text, each with the line it begins in.
@@ -238,7 +261,12 @@ mod tests {
                 ("6df5629e82", "two\nlines"),
             ])
         );
-        assert!(names("").is_empty() && names("node,name").is_empty() && names("#\n\n").is_empty());
+        assert!(names("").is_empty() && names("#\n\n").is_empty());
+        for header in
+            ["address-or-node,name", "node,name", "Node ID,Name", "\"node_id\",x", "ADDR,", "#\nip address,name"]
+        {
+            assert!(names(header).is_empty(), "{header}");
+        }
         let not_utf8 = parse(b"10.0.0.1,M\xfcller\n").unwrap().of(None);
         assert_eq!(not_utf8.address_name("10.0.0.1".parse().unwrap()), "M\u{fffd}ller");
     }
@@ -249,6 +277,9 @@ mod tests {
             ("10.0.0.1,a\n10.0.0.300,b", "line 2: '10.0.0.300' is neither an address nor a node id of ten hex digits"),
             ("10.0.0.1,a\nnode,name", "line 2: 'node' is neither"),
             ("10.0.0.300,a", "line 1: '10.0.0.300' is neither"),
+            ("zzz,bob", "line 1: 'zzz' is neither an address nor a node id of ten hex digits"),
+            ("# ours\n\u{e4},bob\n", "line 2: '\u{e4}' is neither"),
+            ("node,name\nnode,name", "line 2: 'node' is neither"),
             ("\"10.0\r\n1\",a", "line 1: '10.0\u{fffd}\u{fffd}1' is neither"),
             ("10.0.0.1,\"a\nb\"\n10.0.0.2,a,b", "line 3: give two fields, address-or-node,name, not 3"),
             ("10.0.0.1", "line 1: give two fields"),
@@ -257,10 +288,25 @@ mod tests {
             ("\n[{\"nodeId\":\n}]", "line 3: the JSON is damaged at column 1"),
             ("[1]", "there are no members in it"),
             ("{\"error\": \"no such network\"}", "there are no members in it"),
+            ("{\"data\": [], \"error\": \"not allowed\"}", "there are no members in it"),
+            ("{\"data\": {\"members\": []}}", "there are no members in it"),
+            ("{\"6df5629e82\": null}", "there are no members in it"),
+            ("{\"6df5629e82\": \"Ann\"}", "there are no members in it"),
+            ("[\"6df5629e82\"]", "there are no members in it"),
             ("[{\"name\": \"x\"}]", "a member in it has no node id"),
+            // A node's peers, and a node's state.
+            (
+                "[{\"address\": \"6df5629e82\", \"latency\": 3, \"paths\": [], \"role\": \"LEAF\"}]",
+                "what it says of 6df5629e82 is not what a member has (networkId, nwid, name, ipAssignments, authorized); \
+                 there are no members in it: give a list of them as ZeroTier Central or a controller answers",
+            ),
+            ("{\"address\": \"6df5629e82\", \"online\": true, \"config\": {}}", "what it says of 6df5629e82 is not"),
         ] {
             let found = parse(text.as_bytes()).unwrap_err();
             assert!(found.starts_with(error) && !found.contains(char::is_control), "{text:?}: {found}");
+        }
+        for utf16 in [&b"\xff\xfe1\0,\0a\0"[..], b"\xfe\xff\x001\0,\0a"] {
+            assert_eq!(parse(utf16).unwrap_err(), "it is UTF-16: save it as UTF-8");
         }
         let many: String = (0..=MAX_ENTRIES).map(|n| format!("{n:010x},\n")).collect();
         assert!(parse(many.as_bytes()).unwrap_err().starts_with("it has more than 100000 entries"));

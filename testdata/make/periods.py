@@ -35,6 +35,8 @@ def begins(before, at, every, month_start):
 
 def starts(first, last, every, zone, month_start):
     """Where the periods begin that hold the times between two."""
+    if every == "total":
+        return [int(first)]
     at = int(first) - int(first) % STEP - 33 * 86400
     found = []
     while at <= last:
@@ -161,8 +163,8 @@ def write(w):
     # Zeros until the end of the range, and no period before somebody is known.
     fixture("range", spring, "day", "Europe/Berlin", flags="--since 2026-03-20 --until 2026-04-03",
             since="2026-03-28T22:59:59+00:00", until="2026-04-02T22:00:00+00:00")
-    # Without periods the form is the old one, whatever the zone.
-    w.fixture("period/total", capture(spring), spring, args="--every total --tz Asia/Kathmandu")
+    # All of it is one period, which begins with the first packet.
+    fixture("total", spring, "total", "Asia/Kathmandu")
     # Until 2011 these clocks changed a minute after midnight: at 02:31 in UTC.
     sent = [("2010-11-07T02:30:30Z", A, B, 100)]
     w.fixture("period/cut", capture(sent), args="--every hour --tz America/St_Johns", status=2,

@@ -582,7 +582,8 @@ class Case:
             a += ["--max-pairs", str(r.choice((1, 2, 3, 5, 8)))]
         if self.hostile and r.random() < 0.03:
             a += r.choice((["--scope", "10.0.0.1/8"], ["--scope", "fd00::1/8"], ["--scope", "10.0.0.0/33"], ["--pair-window", "soon"],
-                           ["--tee", "three"], ["--observer-mac", "e2:53"], ["--since", "tomorrow"], ["--sort", "size"], ["--nonsense"]))
+                           ["--tee", "three"], ["--observer-mac", "e2:53"], ["--since", "tomorrow"],
+                           ["--since", "2026-01-01T01:00:00+01:00", "--until", "2026-01-01T00:00:00Z"], ["--sort", "size"], ["--nonsense"]))
         return a
 
     def large(self, out):

@@ -111,7 +111,9 @@ impl Controller {
                 for (node, member) in members {
                     let node: NodeId = node.parse().map_err(|_| anyhow!("it does not list its members"))?;
                     // One that was deleted just now is known by its id alone.
-                    *member = self.ask(api, &format!("{path}/{node}"), until)?.unwrap_or_default();
+                    if let Some(found) = self.ask(api, &format!("{path}/{node}"), until)? {
+                        *member = found;
+                    }
                 }
             }
             return names::members(&all).map_err(anyhow::Error::msg);

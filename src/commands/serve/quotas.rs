@@ -1,6 +1,7 @@
 //! Quotas, as `serve` keeps them: what was moved is read from the database once, on a thread of its own, and from then on
 //! every commit adds what it has. It is read again when a period begins, the file changes, or members become known.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::control::{Shared, lock};
 use super::log;
 use super::watched::{LOOK_EVERY, Watched};
-use crate::commands::quota;
+use crate::commands::quota::{self, Reading};
 use crate::metrics::Quota;
 use crate::quota::Quotas;
 use crate::store::{Snapshot, Writer};
@@ -69,10 +70,12 @@ fn read(path: &Path, tz: Option<&str>) -> anyhow::Result<Quotas> {
 #[derive(Default)]
 pub(super) struct Accounts {
     quotas: Option<Quotas>,
-    reading: Option<Receiver<(Quotas, anyhow::Result<()>)>>,
+    reading: Option<Receiver<anyhow::Result<Reading>>>,
     /// The last time that reading began, or failed.
     began: Option<Instant>,
     failed: Option<(Instant, String)>,
+    /// What was said of quotas that what is kept cannot be cut for.
+    said: BTreeMap<String, String>,
 }
 
 impl Accounts {
@@ -135,7 +138,7 @@ impl Accounts {
     pub(super) fn begin(&mut self, writer: &Writer) {
         let Some(quotas) = &mut self.quotas else { return };
         let paused = |since: Option<Instant>, pause| since.is_some_and(|since| since.elapsed() < pause);
-        let is_known = quotas.uses().all(|one| one.used.is_some());
+        let is_known = quotas.uses().all(|one| one.used.is_some() || self.said.contains_key(&one.quota.name));
         if self.reading.is_some()
             || (is_known && paused(self.began, PAUSE))
             || paused(self.failed.as_ref().map(|(at, _)| *at), PAUSE_AFTER_FAILURE)
@@ -163,11 +166,18 @@ impl Accounts {
         let (Some(reading), Some(quotas)) = (&self.reading, &mut self.quotas) else { return };
         let failed = match reading.recv_timeout(at_most) {
             Err(RecvTimeoutError::Timeout) => return,
-            Ok((read, Ok(()))) => {
-                quotas.settle(read);
+            Ok(Ok(Reading { known, unknown })) => {
+                known.into_iter().for_each(|known| quotas.settle(known));
+                for (name, why) in unknown {
+                    quotas.lose(&name);
+                    if self.said.get(&name) != Some(&why) {
+                        log::warn(&why);
+                        self.said.insert(name, why);
+                    }
+                }
                 None
             }
-            Ok((_, Err(error))) => Some(format!("{error:#}")),
+            Ok(Err(error)) => Some(format!("{error:#}")),
             Err(RecvTimeoutError::Disconnected) => Some("reading failed".to_owned()),
         };
         self.reading = None;
@@ -199,17 +209,15 @@ impl Accounts {
 }
 
 /// Counts what the database has.
-fn sum_up(snapshot: &Snapshot, mut quotas: Quotas) -> (Quotas, anyhow::Result<()>) {
-    let mut read = || {
-        if quotas.members().next().is_some() {
-            // Before anything is counted: an address may show who is a member.
-            snapshot.first_seen(None, |network, endpoint, _| quotas.note(network, endpoint))?;
-        }
+fn sum_up(snapshot: &Snapshot, mut quotas: Quotas) -> anyhow::Result<Reading> {
+    if quotas.members().next().is_some() {
+        // Before anything is counted: an address may show who is a member.
+        snapshot.first_seen(None, |network, endpoint, _| quotas.note(network, endpoint))?;
+    }
+    quota::read_by_periods(quotas, |quotas| {
         snapshot.rows(Some(Origin::Live), quotas.range(), quotas.cuts(), |network, bucket, row| {
             quotas.add(network, bucket, &row);
             Ok(())
         })
-    };
-    let read = read();
-    (quotas, read)
+    })
 }
