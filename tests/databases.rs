@@ -183,6 +183,40 @@ fn what_two_observers_saw_counts_once() {
     serve.stop();
 }
 
+#[test]
+fn a_merge_counts_no_import_that_another_has_live_unless_told_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let [live, imported, skipped, all, again] =
+        ["live.db", "imported.db", "skipped.db", "all.db", "again.db"].map(|name| within(dir.path(), name));
+    let whole = testdata(REAL);
+    let other = testdata("link/raw-101.pcap");
+    captured_live(Path::new(&live), Path::new(&whole));
+    ztmon(&["replay", "--quiet", "--db", &imported, &whole]).ok();
+    ztmon(&["replay", "--quiet", "--db", &imported, &other]).ok();
+    let merge =
+        |into: &str, flags: &[&str]| ztmon(&[&["db", "merge", &live, &imported, "--output", into], flags].concat());
+    let refused = merge(&all, &[]).nothing();
+    let begin =
+        format!("ztmon: {live} has 2026-11-22T11:15:00Z to 2026-11-22T11:25:00Z captured live, and {imported} ");
+    assert!(refused.starts_with(&begin) && refused.lines().count() == 1, "{refused}");
+    assert!(refused.contains("--overlap skip") && refused.contains("--overlap add"), "{refused}");
+    assert!(!Path::new(&all).exists());
+
+    let said = merge(&skipped, &["--overlap", "skip"]).ok();
+    let left_out = "left out, as another database captured that time live: 1,731 imported packets (1,757,455 bytes)";
+    assert!(said.lines().any(|line| line == format!("{imported}: {left_out}")), "{said}");
+    assert_eq!(report(Path::new(&skipped), "live"), replay(Path::new(&whole), &[]));
+    assert_eq!(report(Path::new(&skipped), "import"), replay(Path::new(&other), &[]));
+    ztmon(&["db", "check", "--db", &skipped]).ok();
+
+    merge(&all, &["--overlap", "add"]).ok();
+    assert_eq!(report(Path::new(&all), "import"), report(Path::new(&imported), "import"));
+    assert_eq!(report(Path::new(&all), "live"), replay(Path::new(&whole), &[]));
+    // What one of them has both of is its own affair.
+    ztmon(&["db", "merge", &all, &imported, "--output", &again]).ok();
+    assert_eq!(pairs(&again, "all"), pairs(&all, "all"));
+}
+
 /// A kill at any time leaves no output, or all of it.
 #[test]
 fn a_merge_that_is_killed_leaves_nothing_half() {

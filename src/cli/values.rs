@@ -2,12 +2,12 @@
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use super::{Ends, Form, InfoFormat, Origins, Overlap, Periods, Retain, Speed};
+use super::{Ends, Form, InfoFormat, Origins, Periods, Retain, Speed};
 use crate::meter::Tee;
 use crate::period::Every;
 use crate::report::{By, Format, Sort};
 use crate::time::{SECOND, Span};
-use crate::traffic::{End, Origin};
+use crate::traffic::{End, Origin, Overlap};
 use crate::zerotier::rules;
 
 fn one_of<T: Copy + Send + Sync + 'static>(values: &'static [(&'static str, T)]) -> impl TypedValueParser<Value = T> {
