@@ -22,7 +22,7 @@ use rusqlite::{Connection, ToSql};
 
 use super::add::{Finder, add_totals};
 use super::days;
-use super::fresh::Fresh;
+use super::fresh::{self, Fresh};
 use super::history::History;
 use super::level::{BUCKETS, Changes, Interval};
 use super::read::verify;
@@ -83,7 +83,7 @@ pub fn merge(paths: &[PathBuf], into: &Path, overlap: Option<Overlap>) -> Result
     let part = |path: &PathBuf| Part { path: path.clone(), ..Part::default() };
     let mut merged = Merged { parts: paths.iter().map(part).collect(), ..Merged::default() };
     let imports = imports::choose(&olds, overlap, &mut merged)?;
-    let new = fresh.path("new.db");
+    let new = fresh.path(fresh::NEW);
     let seconds = olds.iter().map(|old| old.history.seconds).min();
     let mut writer = Writer::open_kept_by(&new, seconds)?;
     writer.begin()?;

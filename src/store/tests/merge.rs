@@ -336,6 +336,31 @@ fn what_cannot_be_merged_leaves_nothing() {
     assert_eq!(fs::read(&a).unwrap(), before);
 }
 
+#[test]
+fn what_a_kill_has_left_is_taken_over_and_nothing_else() {
+    use super::fresh::Fresh;
+    let (dir, a, b) = two();
+    [&a, &b].iter().for_each(|db| make(db, &[packets(0, 1, 1, 0)], &[]));
+    let into = dir.path().join("into.db");
+    let (left, strange) = (dir.path().join("into.db.unfinished"), "strange.txt");
+    fs::create_dir(&left).unwrap();
+    ["new.db", "new.db-wal", "damaged.db", strange].iter().for_each(|name| fs::write(left.join(name), "?").unwrap());
+    let other = Fresh::new(&into).unwrap();
+    let merge = || merge(&[a.clone(), b.clone()], &into, None);
+    assert!(line(merge()).starts_with("another ztmon is writing "));
+    drop(other);
+    merge().unwrap();
+    let stays: Vec<_> = fs::read_dir(&left).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(stays, [strange]);
+    fs::remove_file(&into).unwrap();
+    fs::remove_dir_all(&left).unwrap();
+    std::os::unix::fs::symlink(dir.path(), &left).unwrap();
+    assert!(line(merge()).contains("into.db.unfinished is in the way: "));
+    fs::remove_file(&left).unwrap();
+    merge().unwrap();
+    assert!(!left.exists());
+}
+
 /// One of the databases: live usage of two networks, some of it by the hour, and which files it has imported.
 #[derive(Clone, Debug)]
 struct Made {
