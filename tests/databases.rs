@@ -8,6 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
+use ::ztmon::report::thousands;
 use run::{command, records, testdata, within, ztmon};
 use serde_json::Value;
 use support::numbers::{replay, report};
@@ -43,6 +44,15 @@ fn pairs(db: &str, origin: &str) -> String {
 
 fn json(db: &str) -> Value {
     serde_json::from_str(&ztmon(&["db", "info", "--db", db, "--format", "json"]).ok()).unwrap()
+}
+
+/// Packets and bytes of the real capture that a database has.
+fn moved(db: &str, origin: &str) -> (u64, u64) {
+    let rows = pairs(db, origin);
+    let rows = rows.lines().skip(1).map(|row| row.split(',').map(str::to_owned).collect::<Vec<_>>());
+    rows.filter(|row| row[4].starts_with("2026-11-22"))
+        .map(|row| (row[3].parse::<u64>().unwrap(), row[2].parse::<u64>().unwrap()))
+        .fold((0, 0), |sum, more| (sum.0 + more.0, sum.1 + more.1))
 }
 
 #[test]
@@ -275,8 +285,22 @@ fn an_import_of_what_is_live_already_is_refused_or_left_out_or_added() {
     fs::copy(&db, &skipping).unwrap();
     let skipped = ztmon(&["replay", "--db", &skipping, "--overlap", "skip", &whole]);
     assert_eq!(skipped.code, Some(0), "{skipped:?}");
-    assert!(skipped.err.contains("left out of the database: their time was captured live"), "{skipped:?}");
     assert_eq!(skipped.out, ztmon(&["replay", &whole]).ok(), "all that was counted is printed");
+    let (packets, bytes) = moved(&skipping, "import");
+    assert!(packets > 0 && packets < 1731, "{packets}");
+    let line = format!(
+        "ztmon: left out of the database, as their time was captured live: {} packets ({} bytes); added: {} packets ({} \
+         bytes); what is printed is of both",
+        thousands(1731 - packets),
+        thousands(1_757_455 - bytes),
+        thousands(packets),
+        thousands(bytes)
+    );
+    assert!(skipped.err.lines().any(|of| of == line), "{line}: {skipped:?}");
+    let quietly = within(dir.path(), "quietly.db");
+    fs::copy(&db, &quietly).unwrap();
+    let quiet = ztmon(&["replay", "--quiet", "--db", &quietly, "--overlap", "skip", &whole]);
+    assert_eq!((quiet.err, quiet.out), (format!("{line}\n"), skipped.out));
     let conn = rusqlite::Connection::open(&skipping).unwrap();
     let twice = "SELECT count(*) FROM bucket AS one JOIN bucket AS other ON one.start = other.start
                  WHERE one.origin = 0 AND other.origin > 0";

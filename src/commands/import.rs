@@ -13,7 +13,7 @@ use crate::capture::Source;
 use crate::report::{Named, thousands};
 use crate::store::{self, Import, Live, Writer};
 use crate::time::Timestamp;
-use crate::traffic::{DeltaRow, Directory, End, Origin, Outcome, Overlap, Seen};
+use crate::traffic::{Counts, DeltaRow, Directory, End, Origin, Outcome, Overlap, Seen};
 
 /// One of the files given.
 pub(super) struct Input {
@@ -47,8 +47,9 @@ pub(super) struct Database {
     network: String,
     /// What is of them is left out.
     skips: bool,
-    /// Packets that were left out.
-    skipped: u64,
+    /// What was taken in, and what was left out.
+    added: Counts,
+    skipped: Counts,
     /// What is to be said of the files that could not be read.
     pub unread: Vec<String>,
 }
@@ -81,7 +82,16 @@ impl Database {
         };
         let source = store::Source::new(id, Origin::Import);
         let skips = overlap == Some(Overlap::Skip);
-        Ok(Database { writer: Some(writer), source, live, network, skips, skipped: 0, unread: Vec::new() })
+        Ok(Database {
+            writer: Some(writer),
+            source,
+            live,
+            network,
+            skips,
+            added: Counts::default(),
+            skipped: Counts::default(),
+            unread: Vec::new(),
+        })
     }
 
     /// The files that are new to the database, by their bytes. The others are named.
@@ -129,22 +139,29 @@ impl Database {
         let writer = self.writer.as_mut().context("the import is over")?;
         let live_at = |row: &DeltaRow| self.live.at(&self.network, row.bucket);
         let Some((name, live)) = rows.iter().find_map(live_at) else {
+            self.added.add(counted(directory, rows));
             return writer.add(&mut self.source, directory, rows);
         };
         if !self.skips {
             bail!("{}", would_count_twice(name, live, self.network.is_empty()));
         }
         let (twice, new): (Vec<DeltaRow>, Vec<DeltaRow>) = rows.iter().partition(|row| live_at(row).is_some());
-        // A packet beyond the limit of pairs made a row for either end.
-        let counted = twice.iter().filter(|row| directory.pair(row.pair).0.end != End::Beyond);
-        self.skipped += counted.map(|row| row.counts.packets).sum::<u64>();
+        self.added.add(counted(directory, &new));
+        self.skipped.add(counted(directory, &twice));
         writer.add(&mut self.source, directory, &new)
     }
 
-    /// What to say of what was left out, if anything was.
+    /// What to say where not all that was counted is in the database.
     pub(super) fn left_out(&self) -> Option<String> {
-        let packets = Some(self.skipped).filter(|packets| *packets > 0)?;
-        Some(format!("ztmon: {} packets left out of the database: their time was captured live", thousands(packets)))
+        let words =
+            |counts: Counts| format!("{} packets ({} bytes)", thousands(counts.packets), thousands(counts.bytes));
+        (self.skipped.packets > 0).then(|| {
+            format!(
+                "ztmon: left out of the database, as their time was captured live: {}; added: {}; what is printed is of both",
+                words(self.skipped),
+                words(self.added)
+            )
+        })
     }
 
     /// Keeps all of it, and what it came from.
@@ -172,6 +189,15 @@ impl Drop for Database {
             writer.discard();
         }
     }
+}
+
+/// What was moved in all.
+fn counted(directory: &Directory, rows: &[DeltaRow]) -> Counts {
+    let mut sum = Counts::default();
+    // A packet beyond the limit of pairs made a row for either end.
+    let counted = rows.iter().filter(|row| directory.pair(row.pair).0.end != End::Beyond);
+    counted.for_each(|row| sum.add(row.counts));
+    sum
 }
 
 /// Why an import is refused.
