@@ -207,6 +207,37 @@ fn series_reach_from_since_to_until_but_never_beyond_now() {
     assert!(before <= end && end < now() + 15, "{before} {end}");
 }
 
+/// A sample of a time that is still to come would be refused, or be taken for the latest.
+#[test]
+fn what_a_database_has_ends_now() {
+    let dir = tempdir().unwrap();
+    let (file, db) = (dir.path().join("recent.pcap"), dir.path().join("recent.db"));
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+    let mut capture = Capture::default();
+    let before = now();
+    for (number, time) in [before - 4000, before].into_iter().enumerate() {
+        let data = Packet { src: ENDS[0], dst: ENDS[1], len: 100, number: number as u32 };
+        capture.add_teed(time as u64 * SECOND, &data);
+    }
+    capture.write(&file);
+    assert_eq!(run(ztmon().args(["replay", "--quiet", "--db"]).args([&db, &file])).code, Some(0));
+    let tomorrow = chrono::DateTime::from_timestamp(before - before % 300 + 86_400, 0).unwrap().to_rfc3339();
+    for flags in [&[][..], &["--step", "15m"], &["--step", "1d"], &["--step", "1h", "--until", "now"]] {
+        let flags: Vec<_> = flags.iter().map(|flag| if *flag == "now" { tomorrow.as_str() } else { *flag }).collect();
+        let mut report = ztmon();
+        report.args(["report", "--quiet", "--format", "openmetrics", "--db"]).arg(&db).args(&flags);
+        let ended = run(&mut report);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        for series in history(&ended.stdout) {
+            let (time, value) = series.samples[series.samples.len() - 1];
+            assert!(before <= time && time <= now() + 1, "{flags:?}: {series:?}");
+            let is_sent = series.name.ends_with("sent_packets_total")
+                && series.labels.get("addr").is_some_and(|addr| addr == "10.0.0.1");
+            assert!(!is_sent || value == 2, "{flags:?}: {series:?}");
+        }
+    }
+}
+
 #[test]
 fn what_does_not_go_together_is_refused() {
     let file = real("tee-both.pcap");

@@ -67,10 +67,17 @@ impl Sums {
         }
     }
 
+    /// Says that all was counted until now, and nothing behind that.
+    pub(super) fn set_now(&mut self, now: Timestamp) {
+        match self {
+            Sums::Report(builder) => builder.set_now(now),
+            Sums::Series(backfill) => backfill.set_now(now),
+        }
+    }
+
     /// Takes in what a database knows of how much of the time was seen.
     pub(super) fn see(&mut self, reader: &Reader) -> anyhow::Result<()> {
         if let Sums::Report(builder) = self {
-            builder.set_now(Timestamp::now());
             reader.observed(|network, start, seen| builder.see(network, start, seen))?;
         }
         Ok(())

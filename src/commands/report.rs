@@ -46,6 +46,7 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
         read(query)?
     };
     let Gathered { mut sums, total, seen } = gathered;
+    sums.set_now(Timestamp::now());
     if origin != Some(Origin::Import) {
         sums.see(&reader)?;
     }
@@ -66,7 +67,8 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     if let Some(live_from) = live_from {
         summary["live_from"] = json!(live_from.to_string());
     }
-    destination.print(sums, output, (since, until), &summary)?;
+    // Zeros would say that nothing was there.
+    destination.print(sums, output, (live_from.or(since), until), &summary)?;
     if !output.quiet {
         let line = match (first, last) {
             (Some(first), Some(last)) => {

@@ -50,6 +50,8 @@ pub struct History {
     numbers: HashMap<(u32, End), u32>,
     /// Starts and ends between which nothing is longer than a pause may be, in seconds.
     spans: Vec<(i64, i64)>,
+    /// When the step ends that is not over.
+    now: Option<i64>,
 }
 
 impl History {
@@ -79,6 +81,12 @@ impl History {
         if let Some(until) = until.filter(|until| *until <= end.saturating_add(MAX_PAUSE_SECONDS)) {
             self.cover(end, until.max(end));
         }
+    }
+
+    /// The step that this second is in ends with it: no sample is to be of a time that is still to come. What was counted
+    /// in later steps has the time that it says.
+    pub fn end_step(&mut self, now: i64) {
+        self.now = Some(now);
     }
 
     /// Whether series say which network they are of.
@@ -129,7 +137,9 @@ impl History {
         increments: impl Iterator<Item = io::Result<Increment>>,
     ) -> io::Result<()> {
         let labels: String = labels.iter().map(|(name, value)| format!(",{name}=\"{}\"", escape(value))).collect();
-        let mut writer = Writer { out, step, spans: self.steps(step), increments, next: None, line: String::new() };
+        let steps = Steps { seconds: step, now: self.now };
+        let spans = self.steps(steps);
+        let mut writer = Writer { out, steps, spans, increments, next: None, line: String::new() };
         writer.advance()?;
         for (number, (name, what, role, _)) in COUNTERS.iter().chain(&COUNTERS).enumerate() {
             let of_clients = number < COUNTERS.len();
@@ -155,7 +165,7 @@ impl History {
 
     /// The times of the first and the last sample of each span. The first is a step early: a period may begin where the
     /// span does, and VictoriaMetrics finds no series at midnight (UTC) that is there only from midnight on.
-    fn steps(&self, step: i64) -> Vec<(i64, i64)> {
+    fn steps(&self, steps: Steps) -> Vec<(i64, i64)> {
         let mut spans = self.spans.clone();
         spans.sort_unstable();
         // They have grown, some of them towards each other.
@@ -166,18 +176,38 @@ impl History {
             }
             near
         });
-        spans.iter().map(|(start, end)| ((start.div_euclid(step) - 1) * step, up_to(*end, step))).collect()
+        spans.iter().map(|(start, end)| (steps.before(start + 1) - steps.seconds, steps.end(*end))).collect()
     }
 }
 
-/// The first multiple of `step` that is no earlier.
-fn up_to(time: i64, step: i64) -> i64 {
-    -(-time).div_euclid(step) * step
+/// Where samples are.
+#[derive(Clone, Copy)]
+struct Steps {
+    seconds: i64,
+    /// Where one ends before it is over.
+    now: Option<i64>,
+}
+
+impl Steps {
+    /// The last multiple of a step before a time.
+    fn before(self, time: i64) -> i64 {
+        (time - 1).div_euclid(self.seconds) * self.seconds
+    }
+
+    /// The end of the step that ends at a time or goes on beyond it.
+    fn end(self, time: i64) -> i64 {
+        let start = self.before(time);
+        let end = start + self.seconds;
+        match self.now {
+            Some(now) if (start..end).contains(&now) => now.max(start + 1),
+            _ => end,
+        }
+    }
 }
 
 struct Writer<'a, I> {
     out: &'a mut dyn Write,
-    step: i64,
+    steps: Steps,
     spans: Vec<(i64, i64)>,
     increments: I,
     next: Option<Increment>,
@@ -194,7 +224,7 @@ impl<I: Iterator<Item = io::Result<Increment>>> Writer<'_, I> {
     fn rise(&mut self, series: Series) -> io::Result<Option<(i64, u64)>> {
         let mut rise: Option<(i64, u64)> = None;
         while let Some(next) = self.next.filter(|next| next.series == series) {
-            let time = up_to(next.end, self.step);
+            let time = self.steps.end(next.end);
             match &mut rise {
                 Some((at, _)) if *at != time => break,
                 Some((_, sum)) => *sum = sum.saturating_add(next.amount),
@@ -207,7 +237,8 @@ impl<I: Iterator<Item = io::Result<Increment>>> Writer<'_, I> {
 
     /// Writes a series whose lines begin so.
     fn series(&mut self, series: Series, begin: &str) -> io::Result<()> {
-        let hold = self.step * (HOLD_SECONDS / self.step).max(1);
+        let step = self.steps.seconds;
+        let hold = step * (HOLD_SECONDS / step).max(1);
         let mut value = 0_u64;
         let mut rise = self.rise(series)?;
         for (first, last) in self.spans.clone() {
@@ -215,7 +246,7 @@ impl<I: Iterator<Item = io::Result<Increment>>> Writer<'_, I> {
             self.sample(begin, value, at)?;
             loop {
                 let here = rise.filter(|(time, _)| *time <= last);
-                let still_at = here.map_or(last, |(time, _)| time - self.step);
+                let still_at = here.map_or(last, |(time, _)| self.steps.before(time));
                 while at < still_at {
                     at = still_at.min(at + hold);
                     self.sample(begin, value, at)?;
@@ -320,6 +351,36 @@ mod tests {
         // In longer steps at each of them.
         let text = written(300, &[packet(1, 15), packet(2, 30), packet(3, 1200)], &[], (None, None));
         assert_eq!(samples(&text, SENT), [(0, -300), (0, 0), (3, 300), (3, 600), (3, 900), (6, 1200)]);
+    }
+
+    #[test]
+    fn the_step_that_is_not_over_ends_now() {
+        let row = |end: i64| {
+            let [src, dst] = ["10.0.0.1", "10.0.0.2"].map(|end| Endpoint { end: end.parse().unwrap(), mac: None });
+            let counts = Counts { bytes: 1, packets: 1, copies: 0 };
+            (
+                Bucket { start: end - 300, seconds: 300 },
+                Row { src, dst, counts, seen: Seen::at(Timestamp::new(end - 1, 0)) },
+            )
+        };
+        let written = |now| {
+            let mut history = History::default();
+            let rows = [300, 3600, 3900, 4200].map(row);
+            let mut increments: Vec<_> =
+                rows.iter().flat_map(|(bucket, row)| history.count("", *bucket, row)).collect();
+            increments.sort_unstable();
+            history.end_step(now);
+            let mut out = Vec::new();
+            history.write(&mut out, 900, &[], increments.into_iter().map(Ok)).unwrap();
+            samples(&String::from_utf8(out).unwrap(), SENT)
+        };
+        let first = [(0, -900), (0, 0), (1, 900), (1, 1800), (1, 2700), (2, 3600)];
+        // In it, at its start, at its end; long ago, and in a step in which nothing was.
+        for (now, last) in [(4100, 4100), (3600, 3601), (4500, 4500), (-9, 4500), (1000, 4500)] {
+            let found = written(now);
+            assert_eq!((&found[..6], &found[6..]), (&first[..], &[(4, last)][..]), "{now}");
+        }
+        assert_eq!(written(3000)[5..], [(2, 3000), (2, 3600), (4, 4500)], "what comes later has its own time");
     }
 
     #[test]
