@@ -35,7 +35,7 @@ impl Sums {
     /// What the arguments ask for; nothing is counted yet.
     pub(super) fn new(output: &Output, query: Query) -> anyhow::Result<Self> {
         Ok(match output.format {
-            Some(Form::OpenMetrics) => Sums::Series(Box::new(Backfill::new(&output.series)?)),
+            Some(Form::OpenMetrics) => Sums::Series(Box::new(Backfill::new(&output.series, &query.named)?)),
             _ => Sums::Report(Box::new(Builder::new(query))),
         })
     }
@@ -62,8 +62,9 @@ impl Sums {
 
     /// Notes when an end of a network was first seen.
     pub(super) fn know(&mut self, network: &str, endpoint: Endpoint, first: Timestamp) {
-        if let Sums::Report(builder) = self {
-            builder.know(network, endpoint, first);
+        match self {
+            Sums::Report(builder) => builder.know(network, endpoint, first),
+            Sums::Series(backfill) => backfill.know(network, endpoint),
         }
     }
 

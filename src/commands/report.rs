@@ -9,7 +9,7 @@ use serde_json::json;
 use super::output::{Destination, Sums};
 use super::query::{check_chosen, query};
 use super::{Status, place, quota};
-use crate::cli::{self, Origins};
+use crate::cli::{self, Form, Origins};
 use crate::report::{Query, fitting, thousands};
 use crate::store::{self, Reader};
 use crate::time::Timestamp;
@@ -102,6 +102,10 @@ impl Gathered {
         let mut sums = Sums::new(output, query)?;
         let (mut total, mut seen) = (Counts::default(), None::<Seen>);
         let cuts = sums.cuts();
+        if output.format == Some(Form::OpenMetrics) {
+            // Whose a row is may show in another one.
+            reader.first_seen(origin, |network, endpoint, first| sums.know(network, endpoint, first))?;
+        }
         reader.rows(origin, range, cuts, |network, bucket, row| {
             if !sums.shows(network, &row) {
                 return Ok(());

@@ -8,8 +8,9 @@ use anyhow::{Context, ensure};
 
 use crate::cli;
 use crate::metrics::openmetrics::{History, Increment};
+use crate::report::Named;
 use crate::time::{Bucket, SECOND, Span, Timestamp};
-use crate::traffic::{DeltaRow, Directory, Row};
+use crate::traffic::{DeltaRow, Directory, Endpoint, Row};
 use sort::Sorter;
 
 /// Seconds from sample to sample where nothing was said and captures are read.
@@ -46,13 +47,13 @@ pub(super) struct Ready {
 
 impl Backfill {
     /// Nothing is counted yet.
-    pub(super) fn new(args: &cli::Series) -> anyhow::Result<Self> {
+    pub(super) fn new(args: &cli::Series, named: &Named) -> anyhow::Result<Self> {
         let labels = args.label.clone();
         for (at, (name, _)) in labels.iter().enumerate() {
             ensure!(labels[..at].iter().all(|(other, _)| other != name), "--label {name} is given twice");
         }
         Ok(Backfill {
-            history: History::default(),
+            history: History::new(named.roster.clone(), named.network),
             sorter: Sorter::new(),
             labels,
             step: args.step,
@@ -87,6 +88,11 @@ impl Backfill {
     /// What a database has was counted until now.
     pub(super) fn set_now(&mut self, now: Timestamp) {
         self.until_now = Some(now);
+    }
+
+    /// Takes note of somebody whose rows are still to come.
+    pub(super) fn know(&mut self, network: &str, endpoint: Endpoint) {
+        self.history.know(network, endpoint);
     }
 
     /// Adds what was counted in an interval.
