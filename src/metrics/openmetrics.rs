@@ -67,6 +67,8 @@ pub struct History {
     /// Members by number, with the number of the network.
     nodes: Vec<(u32, NodeId)>,
     node_numbers: HashMap<(u32, NodeId), u32>,
+    /// The members whose own traffic that of endpoints is, as far as anybody asked.
+    carriers: HashMap<(u32, Endpoint), Option<u32>>,
     /// Starts and ends between which nothing is longer than a pause may be, in seconds.
     spans: Vec<(i64, i64)>,
     /// When the step ends that is not over.
@@ -94,12 +96,9 @@ impl History {
     pub fn count(&mut self, network: &str, bucket: Bucket, row: &Row) -> impl Iterator<Item = Increment> + use<> {
         self.cover(bucket.start, bucket.end());
         let ends = [row.src, row.dst];
-        let members = self.members_of(network);
-        for endpoint in ends {
-            members.note(endpoint);
-        }
-        let own = ends.map(|endpoint| members.whose(endpoint).filter(|whose| whose.own));
         let network = self.network(network);
+        // As in `MEMBERS`.
+        let own = self.carriers(network, ends).into_iter().zip(MEMBER_FAMILIES);
         let counts = row.counts;
         let [src, dst] = ends.map(|endpoint| (self.owner(network, endpoint), endpoint.end.is_addr()));
         // As in `COUNTERS`.
@@ -108,9 +107,7 @@ impl History {
             let family = if is_client { family } else { family + COUNTERS.len() } as u32;
             Some(Increment { series: Series { family, owner: owner? }, end: bucket.end(), amount })
         });
-        // As in `MEMBERS`.
-        let of_members = own.map(|own| own.map(|Whose { node, .. }| self.node(network, node)));
-        let of_members = of_members.into_iter().zip(MEMBER_FAMILIES).filter_map(move |(owner, family)| {
+        let of_members = own.filter_map(move |(owner, family)| {
             Some(Increment { series: Series { family, owner: owner? }, end: bucket.end(), amount: counts.bytes })
         });
         increments.chain(of_members).filter(|increment| increment.amount > 0)
@@ -180,6 +177,30 @@ impl History {
             let first = &mut self.owners[number as usize].2;
             *first = first.or(mac);
             number
+        })
+    }
+
+    /// The numbers of the members whose own traffic these ends' is.
+    fn carriers(&mut self, network: u32, ends: [Endpoint; 2]) -> [Option<u32>; 2] {
+        if self.members[&self.networks[network as usize]].network().is_none() {
+            return [None; 2];
+        }
+        for endpoint in ends {
+            let is_new = !self.carriers.contains_key(&(network, endpoint));
+            let members = self.members.get_mut(&self.networks[network as usize]).filter(|_| is_new);
+            if members.is_some_and(|members| members.note(endpoint)) {
+                // Its MAC may be that of others, too.
+                self.carriers.clear();
+            }
+        }
+        ends.map(|endpoint| match self.carriers.get(&(network, endpoint)) {
+            Some(known) => *known,
+            None => {
+                let whose = self.members[&self.networks[network as usize]].whose(endpoint);
+                let node = whose.filter(|whose| whose.own).map(|Whose { node, .. }| self.node(network, node));
+                self.carriers.insert((network, endpoint), node);
+                node
+            }
         })
     }
 
