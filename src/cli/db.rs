@@ -63,7 +63,6 @@ Exit status: 0 nothing was lost; 1 something was; 2 nothing could be saved.")]
     #[command(after_help = "Examples:
   ztmon db merge office.db home.db --output all.db       networks or times of their own add up
   ztmon db merge observer1.db observer2.db --output one.db
-
   ztmon db merge live.db imports.db --output all.db --overlap skip
 
 Of a network that several captured at one time, each bucket is taken from the one that saw more of it. An import counts

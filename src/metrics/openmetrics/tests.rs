@@ -140,3 +140,43 @@ fn several_networks_are_told_apart() {
     assert_eq!(samples(&text, &format!(r#"{SENT},network="zt\"0""#)), [(0, -15), (0, 15), (2, 30)]);
     assert_eq!(text.matches("zerotier_other_end_sent_bytes_total{end=\"multicast\",network=\"\"} 0 -15").count(), 1);
 }
+
+/// A node that is not on the list is a member from when an address of its own shows that it is.
+#[test]
+fn members_have_what_is_their_own() {
+    use crate::zerotier::identity::{mac, rfc4193};
+    use crate::zerotier::members::Member;
+    let network = NetworkId(0x460c_acee_2d00_a7e1);
+    let [listed, other] = ["6df5629e82", "8a580ad6bc"].map(|node| node.parse::<NodeId>().unwrap());
+    let mut roster = Roster::default();
+    roster.tell(Some(network), listed, Member { name: "A".to_owned(), listed: true, ..Member::default() });
+    let endpoint = |end: &str, node| Endpoint { end: end.parse().unwrap(), mac: Some(mac(network, node)) };
+    let plan = endpoint(&rfc4193(network, other).to_string(), other);
+    let written = |is_known: bool| {
+        let mut history = History::new(roster.clone(), None);
+        let name = network.to_string();
+        if is_known {
+            history.know(&name, plan);
+        }
+        let moved = [
+            (endpoint("10.0.0.7", other), endpoint("10.0.0.1", listed)),
+            (plan, endpoint("external", listed)),
+            (endpoint("10.0.0.7", other), endpoint("10.0.0.1", listed)),
+        ];
+        let rows = moved.map(|(src, dst)| {
+            let counts = Counts { bytes: 100, packets: 1, copies: 0 };
+            Row { src, dst, counts, seen: Seen::at(Timestamp::new(7, 0)) }
+        });
+        let bucket = Bucket { start: 0, seconds: 15 };
+        let mut increments: Vec<_> = rows.iter().flat_map(|row| history.count(&name, bucket, row)).collect();
+        increments.sort_unstable();
+        let mut out = Vec::new();
+        history.write(&mut out, 15, &[], increments.into_iter().map(Ok)).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("zerotier_member_info{node=\"6df5629e82\",name=\"A\"} 1 15\n"), "{text}");
+        ["sent_bytes_total{node=\"8a580ad6bc\"", "received_bytes_total{node=\"6df5629e82\""]
+            .map(|series| samples(&text, &format!("zerotier_member_{series}")).pop())
+    };
+    assert_eq!(written(true), [Some((300, 15)), Some((200, 15))]);
+    assert_eq!(written(false), [Some((200, 15)), Some((200, 15))]);
+}
