@@ -163,6 +163,15 @@ pub enum Origin {
     Import = 1,
 }
 
+/// What becomes of imported packets of a time that was captured live, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overlap {
+    /// They are left out of the database.
+    Skip,
+    /// They count beside those captured live.
+    Add,
+}
+
 /// What became of a frame. Every frame ends in exactly one of these; together they are all frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {

@@ -11,7 +11,7 @@ use support::numbers::{Total, Totals, history};
 use support::pcap::{Capture, Packet, SECOND};
 use support::prometheus::{Prometheus, create_blocks, is_there};
 use support::serve::Setup;
-use support::{eventually, run, ztmon};
+use support::{OBSERVER, eventually, real, run, ztmon};
 use tempfile::{TempDir, tempdir};
 
 /// 2023-11-14T00:00:00Z, and so many days from then on.
@@ -164,6 +164,49 @@ fn a_report_fills_victoria_metrics() {
     }
     let days = Days::new();
     days.assert_answered_by(&Prometheus::victoria_metrics(&days.openmetrics("report", &[])));
+}
+
+/// What members moved themselves, and their names, are there for the past as for the present.
+#[test]
+fn members_fill_prometheus() {
+    if !is_there("promtool") || !is_there("prometheus") {
+        return;
+    }
+    let dir = tempdir().unwrap();
+    let (file, names) = (dir.path().join("members.om"), dir.path().join("names.csv"));
+    std::fs::write(&names, "6df5629e82,Ann\n").unwrap();
+    let who = ["--network-id", "460cacee2d00a7e1", "--names", names.to_str().unwrap(), "--observer-mac", OBSERVER];
+    let mut command = ztmon();
+    command.args(["replay", "--quiet", "--format", "openmetrics", "--output"]).arg(&file).args(who);
+    assert_eq!(run(command.arg(real("tee-both.pcap"))).code, Some(0));
+    let by_member = run(ztmon()
+        .args(["replay", "--quiet", "--by", "member", "--format", "csv"])
+        .args(who)
+        .arg(real("tee-both.pcap")));
+    let server = Prometheus::filled_with(&file, None);
+    // 2026-11-22T11:20:30Z: after the last packet.
+    let end = 1_795_346_430;
+    let value = |query: &str| {
+        let found = server.query_at(query, end);
+        assert_eq!(found.len(), 1, "{query}: {found:?}");
+        found[0]["value"][1].as_str().unwrap().to_owned()
+    };
+    let rows: Vec<Vec<&str>> = by_member.stdout.lines().skip(1).map(|row| row.split(',').collect()).collect();
+    let members = rows.iter().filter(|row| row[0].len() == 10);
+    assert_eq!(members.clone().count(), 4, "{by_member:?}");
+    for row in members {
+        for (counter, column) in [("sent", 2), ("received", 3)] {
+            let series = format!("zerotier_member_{counter}_bytes_total{{node='{}'}}", row[0]);
+            assert_eq!(value(&format!("{series} - {series} offset 1m")), row[column], "{row:?}");
+        }
+    }
+    let joined =
+        "sum by (name) (zerotier_host_sent_bytes_total * on(addr) group_left(name) zerotier_host_info{name='Ann'})";
+    let own = rows.iter().find(|row| row[1] == "Ann").unwrap()[2];
+    assert_eq!(
+        (server.query_at(joined, end)[0]["metric"]["name"].as_str(), value(joined).as_str()),
+        (Some("Ann"), own)
+    );
 }
 
 #[test]

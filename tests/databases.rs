@@ -8,6 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
+use ::ztmon::report::thousands;
 use run::{command, records, testdata, within, ztmon};
 use serde_json::Value;
 use support::numbers::{replay, report};
@@ -43,6 +44,15 @@ fn pairs(db: &str, origin: &str) -> String {
 
 fn json(db: &str) -> Value {
     serde_json::from_str(&ztmon(&["db", "info", "--db", db, "--format", "json"]).ok()).unwrap()
+}
+
+/// Packets and bytes of the real capture that a database has.
+fn moved(db: &str, origin: &str) -> (u64, u64) {
+    let rows = pairs(db, origin);
+    let rows = rows.lines().skip(1).map(|row| row.split(',').map(str::to_owned).collect::<Vec<_>>());
+    rows.filter(|row| row[4].starts_with("2026-11-22"))
+        .map(|row| (row[3].parse::<u64>().unwrap(), row[2].parse::<u64>().unwrap()))
+        .fold((0, 0), |sum, more| (sum.0 + more.0, sum.1 + more.1))
 }
 
 #[test]
@@ -183,6 +193,40 @@ fn what_two_observers_saw_counts_once() {
     serve.stop();
 }
 
+#[test]
+fn a_merge_counts_no_import_that_another_has_live_unless_told_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let [live, imported, skipped, all, again] =
+        ["live.db", "imported.db", "skipped.db", "all.db", "again.db"].map(|name| within(dir.path(), name));
+    let whole = testdata(REAL);
+    let other = testdata("link/raw-101.pcap");
+    captured_live(Path::new(&live), Path::new(&whole));
+    ztmon(&["replay", "--quiet", "--db", &imported, &whole]).ok();
+    ztmon(&["replay", "--quiet", "--db", &imported, &other]).ok();
+    let merge =
+        |into: &str, flags: &[&str]| ztmon(&[&["db", "merge", &live, &imported, "--output", into], flags].concat());
+    let refused = merge(&all, &[]).nothing();
+    let begin =
+        format!("ztmon: {live} has 2026-11-22T11:15:00Z to 2026-11-22T11:25:00Z captured live, and {imported} ");
+    assert!(refused.starts_with(&begin) && refused.lines().count() == 1, "{refused}");
+    assert!(refused.contains("--overlap skip") && refused.contains("--overlap add"), "{refused}");
+    assert!(!Path::new(&all).exists());
+
+    let said = merge(&skipped, &["--overlap", "skip"]).ok();
+    let left_out = "left out, as another database captured that time live: 1,731 imported packets (1,757,455 bytes)";
+    assert!(said.lines().any(|line| line == format!("{imported}: {left_out}")), "{said}");
+    assert_eq!(report(Path::new(&skipped), "live"), replay(Path::new(&whole), &[]));
+    assert_eq!(report(Path::new(&skipped), "import"), replay(Path::new(&other), &[]));
+    ztmon(&["db", "check", "--db", &skipped]).ok();
+
+    merge(&all, &["--overlap", "add"]).ok();
+    assert_eq!(report(Path::new(&all), "import"), report(Path::new(&imported), "import"));
+    assert_eq!(report(Path::new(&all), "live"), replay(Path::new(&whole), &[]));
+    // What one of them has both of is its own affair.
+    ztmon(&["db", "merge", &all, &imported, "--output", &again]).ok();
+    assert_eq!(pairs(&again, "all"), pairs(&all, "all"));
+}
+
 /// A kill at any time leaves no output, or all of it.
 #[test]
 fn a_merge_that_is_killed_leaves_nothing_half() {
@@ -192,7 +236,6 @@ fn a_merge_that_is_killed_leaves_nothing_half() {
     ztmon(&["replay", "--quiet", "--db", &b, &testdata("tee/two-sided.pcap")]).ok();
     let before = [&a, &b].map(|db| pairs(db, "all"));
     for round in 0..8 {
-        let into = within(dir.path(), &format!("{round}.db"));
         let place = tempfile::tempdir_in(dir.path()).unwrap();
         let into_there = within(place.path(), "all.db");
         let mut merge = command(&["db", "merge", &a, &b, "--output", &into_there]);
@@ -205,7 +248,8 @@ fn a_merge_that_is_killed_leaves_nothing_half() {
         if Path::new(&into_there).exists() {
             ztmon(&["db", "check", "--db", &into_there]).ok();
         } else {
-            ztmon(&["db", "merge", &a, &b, "--output", &into]).ok();
+            ztmon(&["db", "merge", &a, &b, "--output", &into_there]).ok();
+            assert_eq!(files(), 1, "what was left is gone");
         }
     }
     assert_eq!([&a, &b].map(|db| pairs(db, "all")), before);
@@ -241,8 +285,22 @@ fn an_import_of_what_is_live_already_is_refused_or_left_out_or_added() {
     fs::copy(&db, &skipping).unwrap();
     let skipped = ztmon(&["replay", "--db", &skipping, "--overlap", "skip", &whole]);
     assert_eq!(skipped.code, Some(0), "{skipped:?}");
-    assert!(skipped.err.contains("left out of the database: their time was captured live"), "{skipped:?}");
     assert_eq!(skipped.out, ztmon(&["replay", &whole]).ok(), "all that was counted is printed");
+    let (packets, bytes) = moved(&skipping, "import");
+    assert!(packets > 0 && packets < 1731, "{packets}");
+    let line = format!(
+        "ztmon: left out of the database, as their time was captured live: {} packets ({} bytes); added: {} packets ({} \
+         bytes); what is printed is of both",
+        thousands(1731 - packets),
+        thousands(1_757_455 - bytes),
+        thousands(packets),
+        thousands(bytes)
+    );
+    assert!(skipped.err.lines().any(|of| of == line), "{line}: {skipped:?}");
+    let quietly = within(dir.path(), "quietly.db");
+    fs::copy(&db, &quietly).unwrap();
+    let quiet = ztmon(&["replay", "--quiet", "--db", &quietly, "--overlap", "skip", &whole]);
+    assert_eq!((quiet.err, quiet.out), (format!("{line}\n"), skipped.out));
     let conn = rusqlite::Connection::open(&skipping).unwrap();
     let twice = "SELECT count(*) FROM bucket AS one JOIN bucket AS other ON one.start = other.start
                  WHERE one.origin = 0 AND other.origin > 0";

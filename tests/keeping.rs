@@ -9,12 +9,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use rusqlite::Connection;
+use support::numbers::history;
 use support::pcap::{Capture, Packet, SECOND};
 use support::serve::{Serve, Setup};
 use support::{Ended, eventually, real, run, skip, ztmon};
 use tempfile::tempdir;
 use ztmon::store::{Reader, Source, Writer};
-use ztmon::time::Timestamp;
+use ztmon::time::{Span, Timestamp};
 use ztmon::traffic::{Counts, Delta, DeltaRow, Directory, Endpoint, Origin, Seen};
 
 /// A day in 2020, which begins there.
@@ -147,6 +148,52 @@ fn serve_deletes_what_is_too_old_and_no_total() {
     let json = run(ztmon().args(["report", "--format", "json", "--db"]).arg(&db));
     assert!(json.stdout.contains(r#""live_from":"2020-08-31T00:00:00Z""#), "{json:?}");
     assert_eq!(Reader::open(&db).unwrap().live_from().unwrap(), Some(Timestamp::new(LONG_AGO + 5 * 86_400, 0)));
+}
+
+/// Before that nothing is known, and zeros would be wrong.
+#[test]
+fn series_begin_where_live_history_does() {
+    let dir = tempdir().unwrap();
+    let (file, db) = (dir.path().join("old.pcap"), dir.path().join("z.db"));
+    let at = |day: i64, hour: i64| LONG_AGO + day * 86_400 + hour * 3600;
+    let mut writer = Writer::open(&db).unwrap();
+    let network = writer.network("", "").unwrap();
+    let mut source = Source::new(network, Origin::Live);
+    let client = |last: u8| Endpoint { end: format!("10.0.0.{last}").parse().unwrap(), mac: None };
+    let delta = Delta { endpoints: vec![client(1), client(2)], pairs: vec![(0, 1)], rows: Vec::new() };
+    let mut directory = Directory::default();
+    directory.extend(&delta);
+    for day in 0..5 {
+        let time = Timestamp::new(at(day, 6), 0);
+        writer.tick(time, Duration::from_secs((at(day, 6) - LONG_AGO) as u64));
+        writer.begin().unwrap();
+        let counts = Counts { bytes: 1000, packets: 1, copies: 0 };
+        let row = DeltaRow { pair: 0, bucket: time.bucket(), counts, seen: Seen::at(time) };
+        writer.add(&mut source, &directory, &[row]).unwrap();
+        writer.commit().unwrap();
+    }
+    let samples = |flags: &[&str]| {
+        let text = report(&db, &[&["--quiet", "--format", "openmetrics", "--step", "1h"], flags].concat()).stdout;
+        let sent = history(&text).into_iter().find(|series| series.name == "zerotier_host_sent_bytes_total").unwrap();
+        (sent.samples[0], sent.samples[sent.samples.len() - 1])
+    };
+    assert_eq!(samples(&["--since", "2020-08-20"]).0, (LONG_AGO - 6 * 86_400 - 3600, 0));
+    assert_eq!(samples(&[]), ((at(0, 5), 0), (at(4, 7), 5000)));
+    let now = at(4, 7);
+    writer.tick(Timestamp::new(now, 0), Duration::from_secs((now - LONG_AGO) as u64));
+    while writer.upkeep(Timestamp::new(now, 0), Some(Span::seconds(2 * 86_400))).unwrap() {}
+    drop(writer);
+    assert_eq!(Reader::open(&db).unwrap().live_from().unwrap(), Some(Timestamp::new(at(2, 0), 0)));
+    let want = ((at(2, -1), 0), (at(4, 7), 3000));
+    for flags in [&[][..], &["--origin", "live"], &["--since", "2020-08-20"]] {
+        assert_eq!(samples(flags), want, "{flags:?}");
+    }
+    assert_eq!(samples(&["--since", "2020-08-29"]), ((at(3, -1), 0), (at(4, 7), 2000)));
+    // Imports are never deleted.
+    capture(1, &file);
+    run(ztmon().args(["replay", "--quiet", "--db"]).arg(&db).arg(&file));
+    assert_eq!(samples(&["--origin", "import"]), ((at(0, -1), 0), (at(0, 1), 6000)));
+    assert_eq!(samples(&[]), ((at(0, -1), 0), (at(4, 7), 9000)));
 }
 
 /// A year of 200 clients of which 1,000 pairs are active in every hour takes less than 400 MB: here a few days of it.

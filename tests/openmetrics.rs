@@ -111,7 +111,9 @@ proptest! {
         }
         let flags: Vec<_> = flags.iter().map(String::as_str).collect();
         let text = replayed(&file, &flags);
-        let found = history(&text);
+        let (found, infos): (Vec<_>, Vec<_>) = history(&text).into_iter().partition(|it| it.name.ends_with("_total"));
+        let clients = found.iter().filter(|series| series.name == "zerotier_host_sent_bytes_total").count();
+        prop_assert_eq!(infos.len(), clients);
         let want = counted(&expected, step);
         for series in &found {
             let name = (series.name.clone(), series.labels.values().next().unwrap().clone());
@@ -134,18 +136,31 @@ proptest! {
 #[test]
 fn the_series_are_those_of_metrics() {
     let dir = tempdir().unwrap();
-    let flags = ["--observer-mac", OBSERVER];
+    let names = dir.path().join("names.csv");
+    // One of them moves nothing.
+    std::fs::write(&names, "6df5629e82,Ann\n10.147.20.12,\"B, the \"\"exit\"\"\"\n0123456789,idle\n").unwrap();
+    let flags = ["--observer-mac", OBSERVER, "--network-id", "460cacee2d00a7e1", "--names", names.to_str().unwrap()];
     let serve = Setup::new(&dir.path().join("ztmon.db")).source(&real("tee-both.pcap"), "max").args(flags).start();
     let scraped = serve.scrape_at(3398, NOTHING);
     serve.stop();
-    let counters = |name: &str| {
-        name.starts_with("zerotier_host_") && name.ends_with("_total") || name.starts_with("zerotier_other_end_")
-    };
-    let scraped = scraped.samples.into_iter().filter(|sample| counters(&sample.name));
+    let scraped = scraped.samples.into_iter().filter(|sample| sample.name.starts_with("zerotier_"));
     let scraped: BTreeMap<_, _> = scraped.map(|it| ((it.name, it.labels), it.value.parse::<u64>().unwrap())).collect();
     let text = replayed(&real("tee-both.pcap"), &flags);
     let written = history(&text).into_iter().map(|it| ((it.name, it.labels), it.samples[it.samples.len() - 1].1));
     assert_eq!(written.collect::<BTreeMap<_, _>>(), scraped);
+    for (name, series) in
+        [("zerotier_member_sent_bytes_total", 5), ("zerotier_member_info", 5), ("zerotier_host_info", 12)]
+    {
+        assert_eq!(scraped.keys().filter(|(of, _)| of == name).count(), series, "{name}");
+    }
+    // The database knows them by itself.
+    let report = run(ztmon()
+        .args(["report", "--quiet", "--format", "openmetrics", "--db"])
+        .arg(dir.path().join("ztmon.db"))
+        .args(["--step", "1h"]));
+    let reported =
+        history(&report.stdout).into_iter().map(|it| ((it.name, it.labels), it.samples[it.samples.len() - 1].1));
+    assert_eq!(reported.collect::<BTreeMap<_, _>>(), scraped);
 }
 
 #[test]
@@ -207,6 +222,37 @@ fn series_reach_from_since_to_until_but_never_beyond_now() {
     assert!(before <= end && end < now() + 15, "{before} {end}");
 }
 
+/// A sample of a time that is still to come would be refused, or be taken for the latest.
+#[test]
+fn what_a_database_has_ends_now() {
+    let dir = tempdir().unwrap();
+    let (file, db) = (dir.path().join("recent.pcap"), dir.path().join("recent.db"));
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+    let mut capture = Capture::default();
+    let before = now();
+    for (number, time) in [before - 4000, before].into_iter().enumerate() {
+        let data = Packet { src: ENDS[0], dst: ENDS[1], len: 100, number: number as u32 };
+        capture.add_teed(time as u64 * SECOND, &data);
+    }
+    capture.write(&file);
+    assert_eq!(run(ztmon().args(["replay", "--quiet", "--db"]).args([&db, &file])).code, Some(0));
+    let tomorrow = chrono::DateTime::from_timestamp(before - before % 300 + 86_400, 0).unwrap().to_rfc3339();
+    for flags in [&[][..], &["--step", "15m"], &["--step", "1d"], &["--step", "1h", "--until", "now"]] {
+        let flags: Vec<_> = flags.iter().map(|flag| if *flag == "now" { tomorrow.as_str() } else { *flag }).collect();
+        let mut report = ztmon();
+        report.args(["report", "--quiet", "--format", "openmetrics", "--db"]).arg(&db).args(&flags);
+        let ended = run(&mut report);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        for series in history(&ended.stdout) {
+            let (time, value) = series.samples[series.samples.len() - 1];
+            assert!(before <= time && time <= now() + 1, "{flags:?}: {series:?}");
+            let is_sent = series.name.ends_with("sent_packets_total")
+                && series.labels.get("addr").is_some_and(|addr| addr == "10.0.0.1");
+            assert!(!is_sent || value == 2, "{flags:?}: {series:?}");
+        }
+    }
+}
+
 #[test]
 fn what_does_not_go_together_is_refused() {
     let file = real("tee-both.pcap");
@@ -218,6 +264,7 @@ fn what_does_not_go_together_is_refused() {
         (&["--label", "job=x"], "--label needs --format openmetrics"),
         (&["--format", "openmetrics", "--step", "0.5s"], "give whole seconds up to a day"),
         (&["--format", "openmetrics", "--label", "addr=x"], "series have a label 'addr' already"),
+        (&["--format", "openmetrics", "--label", "name=x"], "series have a label 'name' already"),
         (&["--format", "openmetrics", "--label", "a=x", "--label", "a=y"], "--label a is given twice"),
     ] {
         let ended = run(ztmon().arg("replay").args(flags).arg(&file));

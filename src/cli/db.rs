@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand};
 
-use super::values::{bytes, info_format};
+use super::values::{bytes, info_format, overlap};
 use crate::meter::Cidr;
+use crate::traffic::Overlap;
 
 pub(super) const EXAMPLES: &str = "Examples:
   ztmon db info                                     what is in it; also while serve runs
@@ -62,12 +63,13 @@ Exit status: 0 nothing was lost; 1 something was; 2 nothing could be saved.")]
     #[command(after_help = "Examples:
   ztmon db merge office.db home.db --output all.db       networks or times of their own add up
   ztmon db merge observer1.db observer2.db --output one.db
+  ztmon db merge live.db imports.db --output all.db --overlap skip
 
 Of a network that several captured at one time, each bucket is taken from the one that saw more of it. An import counts
 once, whichever have it. serve may run on the old ones meanwhile.
 
 Exit status: 0 all well; 1 files that were imported together with some that another database has are left out;
-2 nothing could be done.")]
+2 nothing could be done, or one has imported what another has live and --overlap is not given.")]
     Merge {
         /// Database files
         #[arg(required = true, num_args = 2.., value_name = "FILE")]
@@ -75,6 +77,10 @@ Exit status: 0 all well; 1 files that were imported together with some that anot
         /// The new file
         #[arg(long, value_name = "FILE")]
         output: PathBuf,
+        /// What to do with imports of times that another database has live, and that would count twice: leave them out,
+        /// or add them all the same [default: refuse the merge]
+        #[arg(long, value_name = "WHAT", value_parser = overlap())]
+        overlap: Option<Overlap>,
     },
     /// Fold clients that nobody needs to tell apart into 'other'; stop serve first
     Forget(Forget),

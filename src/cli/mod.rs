@@ -15,7 +15,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::meter::{Cidr, Limits, Scope, Settings, Tee};
 use crate::packet::Mac;
 use crate::time::Span;
-use crate::traffic::Origin;
+use crate::traffic::{Origin, Overlap};
 use crate::web::client::Url;
 use crate::zerotier::{NodeId, rules};
 use values::{bucket, buffer, idle, limit, origin, overlap, retain, rules_format, sides, speed, tee, window};
@@ -264,15 +264,6 @@ pub enum Origins {
     Only(Origin),
     /// All.
     All,
-}
-
-/// What becomes of imported packets of a time that was captured live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Overlap {
-    /// They are left out of the database.
-    Skip,
-    /// They count beside those captured live.
-    Add,
 }
 
 /// How fast `serve` plays a capture file.

@@ -52,7 +52,7 @@ pub struct Output {
     /// Print to this file instead of standard output
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// No progress, summary or warnings; errors still show
+    /// No progress, summary or warnings; errors still show, and what --overlap skip left out
     #[arg(long)]
     pub quiet: bool,
     /// What goes with `--format openmetrics`.

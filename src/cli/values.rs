@@ -2,12 +2,12 @@
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use super::{Ends, Form, InfoFormat, Origins, Overlap, Periods, Retain, Speed};
+use super::{Ends, Form, InfoFormat, Origins, Periods, Retain, Speed};
 use crate::meter::Tee;
 use crate::period::Every;
 use crate::report::{By, Format, Sort};
 use crate::time::{SECOND, Span};
-use crate::traffic::{End, Origin};
+use crate::traffic::{End, Origin, Overlap};
 use crate::zerotier::rules;
 
 fn one_of<T: Copy + Send + Sync + 'static>(values: &'static [(&'static str, T)]) -> impl TypedValueParser<Value = T> {
@@ -73,7 +73,7 @@ pub(super) fn step(text: &str) -> Result<i64, String> {
 }
 
 /// Names of labels that series have themselves.
-const TAKEN: [&str; 2] = ["addr", "end"];
+const TAKEN: [&str; 4] = ["addr", "end", "node", "name"];
 
 pub(super) fn label(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').unwrap_or_default();
@@ -223,7 +223,9 @@ mod tests {
         let pair = |name: &str, value: &str| Ok((name.to_owned(), value.to_owned()));
         assert_eq!(label("job=ztmon"), pair("job", "ztmon"));
         assert_eq!(label("_a1=x=y \"z\""), pair("_a1", "x=y \"z\""));
-        for bad in ["", "job", "job=", "=x", "1a=x", "a-b=x", "\u{e4}=x", "addr=x", "end=x", "__name__=x"] {
+        for bad in
+            ["", "job", "job=", "=x", "1a=x", "a-b=x", "\u{e4}=x", "addr=x", "end=x", "node=x", "name=x", "__name__=x"]
+        {
             assert!(label(bad).is_err(), "{bad}");
         }
     }

@@ -12,6 +12,7 @@ use crate::cli::{Db, Forget};
 use crate::meter::Scope;
 use crate::report::thousands;
 use crate::store::{self, Forgotten, Merged, Part, Reader, Repaired, Writer};
+use crate::traffic::Overlap;
 use crate::when::When;
 
 pub(super) fn run(args: Db) -> anyhow::Result<Status> {
@@ -19,7 +20,7 @@ pub(super) fn run(args: Db) -> anyhow::Result<Status> {
         Db::Info { db, format, imports } => info::run(db.as_deref(), format, imports),
         Db::Check { db } => check(db.as_deref()),
         Db::Repair { db, output } => repair(db.as_deref(), output),
-        Db::Merge { files, output } => merge(&files, &output),
+        Db::Merge { files, output, overlap } => merge(&files, &output, overlap),
         Db::Forget(args) => forget(&args),
     }
 }
@@ -55,10 +56,10 @@ fn repair(db: Option<&Path>, output: Option<PathBuf>) -> anyhow::Result<Status> 
     Ok(if lost.is_empty() { Status::Done } else { Status::Partly })
 }
 
-fn merge(files: &[PathBuf], output: &Path) -> anyhow::Result<Status> {
-    let Merged { parts, live_and_imported, left_out } = store::merge(files, output)?;
+fn merge(files: &[PathBuf], output: &Path, overlap: Option<Overlap>) -> anyhow::Result<Status> {
+    let Merged { parts, left_out } = store::merge(files, output, overlap)?;
     let mut text = String::new();
-    for Part { path, live, seen_better, imports, imported_twice } in &parts {
+    for Part { path, live, seen_better, imports, imported_twice, live_elsewhere } in &parts {
         let path = path.display();
         text += &format!("{path}: {} live buckets, {} imported files\n", thousands(*live), thousands(*imports));
         if *seen_better > 0 {
@@ -70,12 +71,14 @@ fn merge(files: &[PathBuf], output: &Path) -> anyhow::Result<Status> {
             let files = thousands(*imported_twice);
             text += &format!("{path}: not taken, as another database has them: {files} imported files\n");
         }
+        if live_elsewhere.packets > 0 {
+            let (packets, bytes) = (thousands(live_elsewhere.packets), thousands(live_elsewhere.bytes));
+            text += &format!(
+                "{path}: left out, as another database captured that time live: {packets} imported packets ({bytes} bytes)\n"
+            );
+        }
     }
     print(&format!("{text}{}: merged\n", output.display()))?;
-    if live_and_imported > 0 {
-        let buckets = thousands(live_and_imported);
-        say(&format!("ztmon: {buckets} imported buckets are of times that another database captured live: both count"));
-    }
     for left_out in &left_out {
         say(&format!("ztmon: left out: {left_out}"));
     }

@@ -10,11 +10,10 @@ use sha2::{Digest, Sha256};
 
 use super::say;
 use crate::capture::Source;
-use crate::cli::Overlap;
 use crate::report::{Named, thousands};
 use crate::store::{self, Import, Live, Writer};
 use crate::time::Timestamp;
-use crate::traffic::{DeltaRow, Directory, End, Origin, Outcome, Seen};
+use crate::traffic::{Counts, DeltaRow, Directory, End, Origin, Outcome, Overlap, Seen};
 
 /// One of the files given.
 pub(super) struct Input {
@@ -44,12 +43,13 @@ pub(super) struct Database {
     source: store::Source,
     /// The times that are not to be added to, if there are any.
     live: Live,
-    /// They are those of all networks.
-    of_any: bool,
+    /// The network that the files are of; empty if nothing says which.
+    network: String,
     /// What is of them is left out.
     skips: bool,
-    /// Packets that were left out.
-    skipped: u64,
+    /// What was taken in, and what was left out.
+    added: Counts,
+    skipped: Counts,
     /// What is to be said of the files that could not be read.
     pub unread: Vec<String>,
 }
@@ -70,22 +70,28 @@ impl Database {
             if named.network.is_some() {
                 writer.tell(network, &named.roster.of(named.network))?;
             }
-            // Where nothing says which network such files are of, it may be any.
-            let of = named.network.map(|_| network);
-            let live = if overlap == Some(Overlap::Add) { Live::default() } else { writer.captured_live(of)? };
-            anyhow::Ok((network, live))
+            let live = if overlap == Some(Overlap::Add) { Live::default() } else { writer.captured_live()? };
+            anyhow::Ok((network, name, live))
         };
-        let (network, live) = match begin() {
+        let (id, network, live) = match begin() {
             Ok(begun) => begun,
             Err(error) => {
                 writer.discard();
                 return Err(error);
             }
         };
-        let source = store::Source::new(network, Origin::Import);
+        let source = store::Source::new(id, Origin::Import);
         let skips = overlap == Some(Overlap::Skip);
-        let of_any = named.network.is_none();
-        Ok(Database { writer: Some(writer), source, live, of_any, skips, skipped: 0, unread: Vec::new() })
+        Ok(Database {
+            writer: Some(writer),
+            source,
+            live,
+            network,
+            skips,
+            added: Counts::default(),
+            skipped: Counts::default(),
+            unread: Vec::new(),
+        })
     }
 
     /// The files that are new to the database, by their bytes. The others are named.
@@ -131,24 +137,31 @@ impl Database {
     /// If it is of a time that was captured live, and not to be left out.
     pub(super) fn add(&mut self, directory: &Directory, rows: &[DeltaRow]) -> anyhow::Result<()> {
         let writer = self.writer.as_mut().context("the import is over")?;
-        let Some((name, live)) = rows.iter().find_map(|row| self.live.at(row.bucket)) else {
+        let live_at = |row: &DeltaRow| self.live.at(&self.network, row.bucket);
+        let Some((name, live)) = rows.iter().find_map(live_at) else {
+            self.added.add(counted(directory, rows));
             return writer.add(&mut self.source, directory, rows);
         };
         if !self.skips {
-            bail!("{}", would_count_twice(name, live, self.of_any));
+            bail!("{}", would_count_twice(name, live, self.network.is_empty()));
         }
-        let (twice, new): (Vec<DeltaRow>, Vec<DeltaRow>) =
-            rows.iter().partition(|row| self.live.at(row.bucket).is_some());
-        // A packet beyond the limit of pairs made a row for either end.
-        let counted = twice.iter().filter(|row| directory.pair(row.pair).0.end != End::Beyond);
-        self.skipped += counted.map(|row| row.counts.packets).sum::<u64>();
+        let (twice, new): (Vec<DeltaRow>, Vec<DeltaRow>) = rows.iter().partition(|row| live_at(row).is_some());
+        self.added.add(counted(directory, &new));
+        self.skipped.add(counted(directory, &twice));
         writer.add(&mut self.source, directory, &new)
     }
 
-    /// What to say of what was left out, if anything was.
+    /// What to say where not all that was counted is in the database.
     pub(super) fn left_out(&self) -> Option<String> {
-        let packets = Some(self.skipped).filter(|packets| *packets > 0)?;
-        Some(format!("ztmon: {} packets left out of the database: their time was captured live", thousands(packets)))
+        let words =
+            |counts: Counts| format!("{} packets ({} bytes)", thousands(counts.packets), thousands(counts.bytes));
+        (self.skipped.packets > 0).then(|| {
+            format!(
+                "ztmon: left out of the database, as their time was captured live: {}; added: {}; what is printed is of both",
+                words(self.skipped),
+                words(self.added)
+            )
+        })
     }
 
     /// Keeps all of it, and what it came from.
@@ -176,6 +189,15 @@ impl Drop for Database {
             writer.discard();
         }
     }
+}
+
+/// What was moved in all.
+fn counted(directory: &Directory, rows: &[DeltaRow]) -> Counts {
+    let mut sum = Counts::default();
+    // A packet beyond the limit of pairs made a row for either end.
+    let counted = rows.iter().filter(|row| directory.pair(row.pair).0.end != End::Beyond);
+    counted.for_each(|row| sum.add(row.counts));
+    sum
 }
 
 /// Why an import is refused.

@@ -35,7 +35,7 @@ impl Sums {
     /// What the arguments ask for; nothing is counted yet.
     pub(super) fn new(output: &Output, query: Query) -> anyhow::Result<Self> {
         Ok(match output.format {
-            Some(Form::OpenMetrics) => Sums::Series(Box::new(Backfill::new(&output.series)?)),
+            Some(Form::OpenMetrics) => Sums::Series(Box::new(Backfill::new(&output.series, &query.named)?)),
             _ => Sums::Report(Box::new(Builder::new(query))),
         })
     }
@@ -62,15 +62,23 @@ impl Sums {
 
     /// Notes when an end of a network was first seen.
     pub(super) fn know(&mut self, network: &str, endpoint: Endpoint, first: Timestamp) {
-        if let Sums::Report(builder) = self {
-            builder.know(network, endpoint, first);
+        match self {
+            Sums::Report(builder) => builder.know(network, endpoint, first),
+            Sums::Series(backfill) => backfill.know(network, endpoint),
+        }
+    }
+
+    /// Says that all was counted until now, and nothing behind that.
+    pub(super) fn set_now(&mut self, now: Timestamp) {
+        match self {
+            Sums::Report(builder) => builder.set_now(now),
+            Sums::Series(backfill) => backfill.set_now(now),
         }
     }
 
     /// Takes in what a database knows of how much of the time was seen.
     pub(super) fn see(&mut self, reader: &Reader) -> anyhow::Result<()> {
         if let Sums::Report(builder) = self {
-            builder.set_now(Timestamp::now());
             reader.observed(|network, start, seen| builder.see(network, start, seen))?;
         }
         Ok(())

@@ -122,7 +122,8 @@ pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
     if let Some(database) = database {
         database.commit(&inputs)?;
     }
-    if let Some(line) = left_out.filter(|_| !output.quiet) {
+    // Else what is printed would be taken for what is in the database.
+    if let Some(line) = left_out {
         say(&line);
     }
     complain(&history, &unread);

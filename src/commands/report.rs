@@ -9,7 +9,7 @@ use serde_json::json;
 use super::output::{Destination, Sums};
 use super::query::{check_chosen, check_network, query};
 use super::{Status, place, quota};
-use crate::cli::{self, Origins};
+use crate::cli::{self, Form, Origins};
 use crate::report::{Query, fitting, thousands};
 use crate::store::{self, Reader};
 use crate::time::Timestamp;
@@ -47,6 +47,7 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
         read(query)?
     };
     let Gathered { mut sums, total, seen } = gathered;
+    sums.set_now(Timestamp::now());
     if origin != Some(Origin::Import) {
         sums.see(&reader)?;
     }
@@ -67,7 +68,8 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     if let Some(live_from) = live_from {
         summary["live_from"] = json!(live_from.to_string());
     }
-    destination.print(sums, output, (since, until), &summary)?;
+    // Zeros would say that nothing was there.
+    destination.print(sums, output, (live_from.or(since), until), &summary)?;
     if !output.quiet {
         let line = match (first, last) {
             (Some(first), Some(last)) => {
@@ -101,6 +103,10 @@ impl Gathered {
         let mut sums = Sums::new(output, query)?;
         let (mut total, mut seen) = (Counts::default(), None::<Seen>);
         let cuts = sums.cuts();
+        if output.format == Some(Form::OpenMetrics) {
+            // Whose a row is may show in another one.
+            reader.first_seen(origin, |network, endpoint, first| sums.know(network, endpoint, first))?;
+        }
         reader.rows(origin, range, cuts, |network, bucket, row| {
             if !sums.shows(network, &row) {
                 return Ok(());

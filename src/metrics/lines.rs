@@ -17,6 +17,7 @@ pub(super) struct Lines {
 
 /// The family that says who the clients are.
 pub(super) const HOST_INFO: &str = "zerotier_host_info";
+pub(super) const ABOUT_HOST_INFO: &str = "Who the client at addr is: its member's node id, and a name; always 1.";
 
 /// Digits of the largest value, and the end of the line.
 const MAX_VALUE_BYTES: usize = 21;

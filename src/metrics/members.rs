@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::net::IpAddr;
 
 use super::escape;
 use crate::packet::Mac;
@@ -108,19 +107,7 @@ impl Roll {
 
     /// The labels of a client, but its address.
     pub(super) fn labels(&self, end: End, addr: &str, mac: Option<Mac>) -> Box<str> {
-        let End::Addr(ip) = end else { return Box::default() };
-        let node = self.members.holder(ip, mac);
-        let name = self.name_of(ip, node);
-        let name = escape(if name.is_empty() { addr } else { name });
-        let node = node.map(|node| node.to_string()).unwrap_or_default();
-        format!("node=\"{node}\",name=\"{name}\"").into()
-    }
-
-    fn name_of(&self, addr: IpAddr, node: Option<NodeId>) -> &str {
-        match (self.members.address_name(addr), node) {
-            ("", Some(node)) => self.members.name(node),
-            (name, _) => name,
-        }
+        labels_of(&self.members, end, addr, mac)
     }
 
     /// Writes the lines of one of the families of members, with more labels behind their own.
@@ -129,8 +116,7 @@ impl Roll {
             let line = match value {
                 Some(value) => writeln!(page, "{name}{{node=\"{node}\"{labels}}} {}", value(own)),
                 None => {
-                    let named = self.members.name(*node);
-                    let named = if named.is_empty() { node.to_string() } else { escape(named) };
+                    let named = name_of(&self.members, *node);
                     writeln!(page, "{name}{{node=\"{node}\",name=\"{named}\"{labels}}} 1")
                 }
             };
@@ -138,6 +124,25 @@ impl Roll {
             line.ok();
         }
     }
+}
+
+/// The labels of a client, but its address.
+pub(super) fn labels_of(members: &Members, end: End, addr: &str, mac: Option<Mac>) -> Box<str> {
+    let End::Addr(ip) = end else { return Box::default() };
+    let node = members.holder(ip, mac);
+    let name = match (members.address_name(ip), node) {
+        ("", Some(node)) => members.name(node),
+        (name, _) => name,
+    };
+    let name = escape(if name.is_empty() { addr } else { name });
+    let node = node.map(|node| node.to_string()).unwrap_or_default();
+    format!("node=\"{node}\",name=\"{name}\"").into()
+}
+
+/// A member's name as a label, or its id.
+pub(super) fn name_of(members: &Members, node: NodeId) -> String {
+    let name = members.name(node);
+    if name.is_empty() { node.to_string() } else { escape(name) }
 }
 
 #[cfg(test)]

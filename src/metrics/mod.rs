@@ -22,7 +22,7 @@ use crate::traffic::{End, Outcome};
 
 use clients::Counters;
 pub use clients::{Clients, Listing, Uptime};
-use lines::{HOST_INFO, Lines};
+use lines::{ABOUT_HOST_INFO, HOST_INFO, Lines};
 pub use members::{Carried, Own};
 pub use quotas::Quota;
 
@@ -167,11 +167,7 @@ impl Board {
             page.push_str(help);
             lines.iter().for_each(|lines| lines.write(page, begin, value));
         }
-        page.push_str(&head(
-            HOST_INFO,
-            "Who the client at addr is: its member's node id, and a name; always 1.",
-            "gauge",
-        ));
+        page.push_str(&head(HOST_INFO, ABOUT_HOST_INFO, "gauge"));
         lines.iter().for_each(|lines| page.push_str(&lines.infos));
     }
 

@@ -6,17 +6,24 @@
 //! repeated as often as Prometheus asks, for which a sample is good for five minutes; where it rises there is one at
 //! either end of the step.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::io::{self, Write};
 
-use super::{COUNTERS, OTHER_ENDS, about_client, about_other_end, escape};
+use super::lines::{ABOUT_HOST_INFO, HOST_INFO};
+use super::members::{labels_of, name_of};
+use super::{COUNTERS, MEMBERS, OTHER_ENDS, about_client, about_other_end, escape, head};
+use crate::packet::Mac;
 use crate::time::Bucket;
-use crate::traffic::{End, Row};
+use crate::traffic::{End, Endpoint, Row};
+use crate::zerotier::{Members, NetworkId, NodeId, Roster, Whose};
 
 /// A series, in the order in which they are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Series {
-    /// Which of the `COUNTERS`, and after all of them again for other ends.
+    /// Which of the `COUNTERS`; after them come those of other ends, and those of `MEMBERS`.
     pub family: u32,
     /// Whose.
     pub owner: u32,
@@ -33,6 +40,10 @@ pub struct Increment {
     pub amount: u64,
 }
 
+/// Where the families of `MEMBERS` begin, and those of what a member sent and received.
+const FIRST_OF_MEMBERS: u32 = 2 * COUNTERS.len() as u32;
+const MEMBER_FAMILIES: [u32; 2] = [FIRST_OF_MEMBERS, FIRST_OF_MEMBERS + 1];
+
 /// Seconds for which a value that does not change is not repeated, if the steps are shorter: less than the five minutes
 /// after which Prometheus forgets it.
 const HOLD_SECONDS: i64 = 240;
@@ -44,28 +55,62 @@ const MAX_PAUSE_SECONDS: i64 = 366 * 86_400;
 /// Whose series there are, and over which time.
 #[derive(Debug, Default)]
 pub struct History {
+    roster: Roster,
+    /// The id of networks whose name does not say it.
+    network: Option<NetworkId>,
+    /// By the networks' names.
+    members: HashMap<String, Members>,
     networks: Vec<String>,
-    /// By number, with the number of the network.
-    owners: Vec<(u32, End)>,
+    /// By number, with the number of the network and the first MAC.
+    owners: Vec<(u32, End, Option<Mac>)>,
     numbers: HashMap<(u32, End), u32>,
+    /// Members by number, with the number of the network.
+    nodes: Vec<(u32, NodeId)>,
+    node_numbers: HashMap<(u32, NodeId), u32>,
+    /// The members whose own traffic that of endpoints is, as far as anybody asked.
+    carriers: HashMap<(u32, Endpoint), Option<u32>>,
     /// Starts and ends between which nothing is longer than a pause may be, in seconds.
     spans: Vec<(i64, i64)>,
+    /// When the step ends that is not over.
+    now: Option<i64>,
 }
 
 impl History {
+    /// One in which nothing was counted. Who members are is told by the roster, and `network` is the id of networks whose
+    /// name does not say it.
+    pub fn new(roster: Roster, network: Option<NetworkId>) -> Self {
+        History { roster, network, ..History::default() }
+    }
+
+    /// Takes note of somebody on a network, who may show whose a MAC is. Increments that were given before stay.
+    pub fn know(&mut self, network: &str, endpoint: Endpoint) {
+        self.members_of(network).note(endpoint);
+    }
+
+    fn members_of(&mut self, network: &str) -> &mut Members {
+        let History { roster, network: id, members, .. } = self;
+        members.entry(network.to_owned()).or_insert_with(|| roster.of(network.parse().ok().or(*id)))
+    }
+
     /// Takes note of what was counted in an interval. Gives the increments, to be sorted and summed.
     pub fn count(&mut self, network: &str, bucket: Bucket, row: &Row) -> impl Iterator<Item = Increment> + use<> {
         self.cover(bucket.start, bucket.end());
+        let ends = [row.src, row.dst];
         let network = self.network(network);
+        // As in `MEMBERS`.
+        let own = self.carriers(network, ends).into_iter().zip(MEMBER_FAMILIES);
         let counts = row.counts;
-        let [src, dst] = [row.src.end, row.dst.end].map(|end| (self.owner(network, end), end.is_addr()));
+        let [src, dst] = ends.map(|endpoint| (self.owner(network, endpoint), endpoint.end.is_addr()));
         // As in `COUNTERS`.
         let moved = [(dst, counts.bytes), (src, counts.bytes), (dst, counts.packets), (src, counts.packets)];
         let increments = moved.into_iter().enumerate().filter_map(move |(family, ((owner, is_client), amount))| {
             let family = if is_client { family } else { family + COUNTERS.len() } as u32;
             Some(Increment { series: Series { family, owner: owner? }, end: bucket.end(), amount })
         });
-        increments.filter(|increment| increment.amount > 0)
+        let of_members = own.filter_map(move |(owner, family)| {
+            Some(Increment { series: Series { family, owner: owner? }, end: bucket.end(), amount: counts.bytes })
+        });
+        increments.chain(of_members).filter(|increment| increment.amount > 0)
     }
 
     /// Lets all series begin at a time before the history, and end at one after it.
@@ -79,6 +124,12 @@ impl History {
         if let Some(until) = until.filter(|until| *until <= end.saturating_add(MAX_PAUSE_SECONDS)) {
             self.cover(end, until.max(end));
         }
+    }
+
+    /// The step that this second is in ends with it: no sample is to be of a time that is still to come. What was counted
+    /// in later steps has the time that it says.
+    pub fn end_step(&mut self, now: i64) {
+        self.now = Some(now);
     }
 
     /// Whether series say which network they are of.
@@ -101,7 +152,14 @@ impl History {
             let number = self.networks.len() - 1;
             // They have their series whatever happens.
             for end in OTHER_ENDS {
-                self.owner(number as u32, end);
+                self.owner(number as u32, Endpoint { end, mac: None });
+            }
+            // Where nobody can be told by a MAC, zeros would be wrong.
+            let members = self.members_of(name);
+            let is_told = members.network().is_some();
+            let told = members.told().iter().filter(|(_, member)| is_told && member.authorized);
+            for node in told.map(|(node, _)| *node).collect::<Vec<_>>() {
+                self.node(number as u32, node);
             }
             number
         });
@@ -109,13 +167,48 @@ impl History {
     }
 
     /// The number of an end, if it is one that counts.
-    fn owner(&mut self, network: u32, end: End) -> Option<u32> {
+    fn owner(&mut self, network: u32, Endpoint { end, mac }: Endpoint) -> Option<u32> {
         // The far end of a packet beyond the limit of pairs is counted by a row of its own.
         (end != End::Beyond).then(|| {
-            *self.numbers.entry((network, end)).or_insert_with(|| {
-                self.owners.push((network, end));
+            let number = *self.numbers.entry((network, end)).or_insert_with(|| {
+                self.owners.push((network, end, None));
                 self.owners.len() as u32 - 1
-            })
+            });
+            let first = &mut self.owners[number as usize].2;
+            *first = first.or(mac);
+            number
+        })
+    }
+
+    /// The numbers of the members whose own traffic these ends' is.
+    fn carriers(&mut self, network: u32, ends: [Endpoint; 2]) -> [Option<u32>; 2] {
+        if self.members[&self.networks[network as usize]].network().is_none() {
+            return [None; 2];
+        }
+        for endpoint in ends {
+            let is_new = !self.carriers.contains_key(&(network, endpoint));
+            let members = self.members.get_mut(&self.networks[network as usize]).filter(|_| is_new);
+            if members.is_some_and(|members| members.note(endpoint)) {
+                // Its MAC may be that of others, too.
+                self.carriers.clear();
+            }
+        }
+        ends.map(|endpoint| match self.carriers.get(&(network, endpoint)) {
+            Some(known) => *known,
+            None => {
+                let whose = self.members[&self.networks[network as usize]].whose(endpoint);
+                let node = whose.filter(|whose| whose.own).map(|Whose { node, .. }| self.node(network, node));
+                self.carriers.insert((network, endpoint), node);
+                node
+            }
+        })
+    }
+
+    /// The number of a member.
+    fn node(&mut self, network: u32, node: NodeId) -> u32 {
+        *self.node_numbers.entry((network, node)).or_insert_with(|| {
+            self.nodes.push((network, node));
+            self.nodes.len() as u32 - 1
         })
     }
 
@@ -129,7 +222,9 @@ impl History {
         increments: impl Iterator<Item = io::Result<Increment>>,
     ) -> io::Result<()> {
         let labels: String = labels.iter().map(|(name, value)| format!(",{name}=\"{}\"", escape(value))).collect();
-        let mut writer = Writer { out, step, spans: self.steps(step), increments, next: None, line: String::new() };
+        let steps = Steps { seconds: step, now: self.now };
+        let spans = self.steps(steps);
+        let mut writer = Writer { out, steps, spans, increments, next: None, line: String::new() };
         writer.advance()?;
         for (number, (name, what, role, _)) in COUNTERS.iter().chain(&COUNTERS).enumerate() {
             let of_clients = number < COUNTERS.len();
@@ -139,23 +234,57 @@ impl History {
             };
             // The family's name is without what the samples' end in.
             write!(writer.out, "# HELP {name} {about}\n# TYPE {name} counter\n")?;
-            for (owner, (network, end)) in self.owners.iter().enumerate() {
+            for (owner, (network, end, _)) in self.owners.iter().enumerate() {
                 if end.is_addr() == of_clients {
-                    let network = match self.has_networks() {
-                        true => format!(",network=\"{}\"", escape(&self.networks[*network as usize])),
-                        false => String::new(),
-                    };
+                    let network = self.network_label(*network);
                     let begin = format!("{name}_total{{{label}=\"{end}\"{network}{labels}}} ");
-                    writer.series(Series { family: number as u32, owner: owner as u32 }, &begin)?;
+                    writer.series(Series { family: number as u32, owner: owner as u32 }, &begin, 0)?;
                 }
             }
         }
+        self.write_members(&mut writer, &labels)?;
         writer.out.write_all(b"# EOF\n")
+    }
+
+    /// The series of members, and who is who: by what is known now.
+    fn write_members(
+        &self,
+        writer: &mut Writer<impl Iterator<Item = io::Result<Increment>>>,
+        labels: &str,
+    ) -> io::Result<()> {
+        for ((name, about, kind, value), family) in MEMBERS.iter().zip(FIRST_OF_MEMBERS..) {
+            writer.out.write_all(head(name.trim_end_matches("_total"), about, kind).as_bytes())?;
+            for (owner, (network, node)) in self.nodes.iter().enumerate() {
+                let members = &self.members[&self.networks[*network as usize]];
+                let named = match value {
+                    Some(_) => String::new(),
+                    None => format!(",name=\"{}\"", name_of(members, *node)),
+                };
+                let begin = format!("{name}{{node=\"{node}\"{named}{}{labels}}} ", self.network_label(*network));
+                let start = u64::from(value.is_none());
+                writer.series(Series { family, owner: owner as u32 }, &begin, start)?;
+            }
+        }
+        writer.out.write_all(head(HOST_INFO, ABOUT_HOST_INFO, "gauge").as_bytes())?;
+        for (owner, (network, end, mac)) in self.owners.iter().enumerate().filter(|(_, (_, end, _))| end.is_addr()) {
+            let members = &self.members[&self.networks[*network as usize]];
+            let who = labels_of(members, *end, &end.to_string(), *mac);
+            let begin = format!("{HOST_INFO}{{addr=\"{end}\",{who}{}{labels}}} ", self.network_label(*network));
+            writer.series(Series { family: u32::MAX, owner: owner as u32 }, &begin, 1)?;
+        }
+        Ok(())
+    }
+
+    fn network_label(&self, network: u32) -> String {
+        match self.has_networks() {
+            true => format!(",network=\"{}\"", escape(&self.networks[network as usize])),
+            false => String::new(),
+        }
     }
 
     /// The times of the first and the last sample of each span. The first is a step early: a period may begin where the
     /// span does, and VictoriaMetrics finds no series at midnight (UTC) that is there only from midnight on.
-    fn steps(&self, step: i64) -> Vec<(i64, i64)> {
+    fn steps(&self, steps: Steps) -> Vec<(i64, i64)> {
         let mut spans = self.spans.clone();
         spans.sort_unstable();
         // They have grown, some of them towards each other.
@@ -166,18 +295,38 @@ impl History {
             }
             near
         });
-        spans.iter().map(|(start, end)| ((start.div_euclid(step) - 1) * step, up_to(*end, step))).collect()
+        spans.iter().map(|(start, end)| (steps.before(start + 1) - steps.seconds, steps.end(*end))).collect()
     }
 }
 
-/// The first multiple of `step` that is no earlier.
-fn up_to(time: i64, step: i64) -> i64 {
-    -(-time).div_euclid(step) * step
+/// Where samples are.
+#[derive(Clone, Copy)]
+struct Steps {
+    seconds: i64,
+    /// Where one ends before it is over.
+    now: Option<i64>,
+}
+
+impl Steps {
+    /// The last multiple of a step before a time.
+    fn before(self, time: i64) -> i64 {
+        (time - 1).div_euclid(self.seconds) * self.seconds
+    }
+
+    /// The end of the step that ends at a time or goes on beyond it.
+    fn end(self, time: i64) -> i64 {
+        let start = self.before(time);
+        let end = start + self.seconds;
+        match self.now {
+            Some(now) if (start..end).contains(&now) => now.max(start + 1),
+            _ => end,
+        }
+    }
 }
 
 struct Writer<'a, I> {
     out: &'a mut dyn Write,
-    step: i64,
+    steps: Steps,
     spans: Vec<(i64, i64)>,
     increments: I,
     next: Option<Increment>,
@@ -194,7 +343,7 @@ impl<I: Iterator<Item = io::Result<Increment>>> Writer<'_, I> {
     fn rise(&mut self, series: Series) -> io::Result<Option<(i64, u64)>> {
         let mut rise: Option<(i64, u64)> = None;
         while let Some(next) = self.next.filter(|next| next.series == series) {
-            let time = up_to(next.end, self.step);
+            let time = self.steps.end(next.end);
             match &mut rise {
                 Some((at, _)) if *at != time => break,
                 Some((_, sum)) => *sum = sum.saturating_add(next.amount),
@@ -205,17 +354,17 @@ impl<I: Iterator<Item = io::Result<Increment>>> Writer<'_, I> {
         Ok(rise)
     }
 
-    /// Writes a series whose lines begin so.
-    fn series(&mut self, series: Series, begin: &str) -> io::Result<()> {
-        let hold = self.step * (HOLD_SECONDS / self.step).max(1);
-        let mut value = 0_u64;
+    /// Writes a series whose lines begin so, from this value on.
+    fn series(&mut self, series: Series, begin: &str, mut value: u64) -> io::Result<()> {
+        let step = self.steps.seconds;
+        let hold = step * (HOLD_SECONDS / step).max(1);
         let mut rise = self.rise(series)?;
         for (first, last) in self.spans.clone() {
             let mut at = first;
             self.sample(begin, value, at)?;
             loop {
                 let here = rise.filter(|(time, _)| *time <= last);
-                let still_at = here.map_or(last, |(time, _)| time - self.step);
+                let still_at = here.map_or(last, |(time, _)| self.steps.before(time));
                 while at < still_at {
                     at = still_at.min(at + hold);
                     self.sample(begin, value, at)?;
@@ -238,111 +387,5 @@ impl<I: Iterator<Item = io::Result<Increment>>> Writer<'_, I> {
         self.line.push_str(digits.format(time));
         self.line.push('\n');
         self.out.write_all(self.line.as_bytes())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::time::Timestamp;
-    use crate::traffic::{Counts, Endpoint, Seen};
-
-    /// So many bytes in a packet from one to another in the step that ends then.
-    struct Moved(&'static str, &'static str, &'static str, u64, i64);
-
-    fn written(step: i64, moved: &[Moved], labels: &[(&str, &str)], range: (Option<i64>, Option<i64>)) -> String {
-        let mut history = History::default();
-        let mut increments = Vec::new();
-        for Moved(network, src, dst, bytes, end) in moved {
-            let endpoint = |end: &str| Endpoint { end: end.parse().unwrap(), mac: None };
-            let counts = Counts { bytes: *bytes, packets: 1, copies: 0 };
-            let row =
-                Row { src: endpoint(src), dst: endpoint(dst), counts, seen: Seen::at(Timestamp::new(end - 1, 0)) };
-            increments.extend(history.count(network, Bucket { start: end - 15, seconds: 15 }, &row));
-        }
-        history.extend(range.0, range.1);
-        increments.sort_unstable();
-        let labels: Vec<_> = labels.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        let mut out = Vec::new();
-        history.write(&mut out, step, &labels, increments.into_iter().map(Ok)).unwrap();
-        String::from_utf8(out).unwrap()
-    }
-
-    fn samples(text: &str, series: &str) -> Vec<(u64, i64)> {
-        let lines = text.lines().filter_map(|line| line.strip_prefix(series)?.strip_prefix("} "));
-        lines.map(|line| line.split_once(' ').map(|(v, t)| (v.parse().unwrap(), t.parse().unwrap())).unwrap()).collect()
-    }
-
-    const SENT: &str = r#"zerotier_host_sent_bytes_total{addr="10.0.0.1""#;
-
-    #[test]
-    fn one_packet_in_full() {
-        let text = written(15, &[Moved("", "10.0.0.1", "external", 100, 30)], &[("job", "a\"b")], (None, None));
-        let mut want = String::new();
-        for (name, role, what, sum) in [
-            ("received_bytes", "receiver", "Bytes of IP packets", 0),
-            ("sent_bytes", "sender", "Bytes of IP packets", 100),
-            ("received_packets", "receiver", "IP packets", 0),
-            ("sent_packets", "sender", "IP packets", 1),
-        ] {
-            want += &format!("# HELP zerotier_host_{name} {what} whose {role} is the client at addr.\n");
-            want += &format!("# TYPE zerotier_host_{name} counter\n");
-            for (value, time) in [(0, 0), (0, 15), (sum, 30)].into_iter().filter(|(_, time)| sum > 0 || *time != 15) {
-                want += &format!("zerotier_host_{name}_total{{addr=\"10.0.0.1\",job=\"a\\\"b\"}} {value} {time}\n");
-            }
-        }
-        let (clients, others) = text.split_at(text.find("# HELP zerotier_other").unwrap());
-        assert_eq!(clients, want);
-        assert_eq!(
-            others.lines().filter(|line| line.starts_with("zerotier_other_end_")).count(),
-            2 * (3 + 2 + 2) + 2 * (2 + 2 + 2)
-        );
-        let external = r#"zerotier_other_end_received_bytes_total{end="external",job="a\"b""#;
-        assert_eq!(samples(others, external), [(0, 0), (0, 15), (100, 30)]);
-        assert!(others.ends_with("} 0 30\n# EOF\n"), "{others}");
-    }
-
-    #[test]
-    fn nothing_is_written_of_nothing() {
-        let text = written(15, &[], &[], (Some(0), Some(9000)));
-        assert!(text.lines().all(|line| line.starts_with('#')) && text.ends_with("# EOF\n"), "{text}");
-    }
-
-    #[test]
-    fn a_value_is_repeated_in_time_and_a_rise_has_two_ends() {
-        let packet = |bytes, end| Moved("", "10.0.0.1", "10.0.0.2", bytes, end);
-        let text = written(15, &[packet(1, 15), packet(2, 30), packet(3, 600)], &[], (Some(-7), Some(1000)));
-        let want = [(0, -30), (0, 0), (1, 15), (3, 30), (3, 270), (3, 510), (3, 585), (6, 600), (6, 840), (6, 1005)];
-        assert_eq!(samples(&text, SENT), want);
-        // Whoever sent nothing is there all the same.
-        let received = text.replace("host_received", "host_sent").replace("10.0.0.2", "10.0.0.9");
-        assert_eq!(samples(&received, SENT)[..6], [(0, -30), (0, 210), (0, 450), (0, 690), (0, 930), (0, 1005)]);
-        // In longer steps at each of them.
-        let text = written(300, &[packet(1, 15), packet(2, 30), packet(3, 1200)], &[], (None, None));
-        assert_eq!(samples(&text, SENT), [(0, -300), (0, 0), (3, 300), (3, 600), (3, 900), (6, 1200)]);
-    }
-
-    #[test]
-    fn a_pause_of_years_stays_empty() {
-        let packet = |bytes, end| Moved("", "10.0.0.1", "10.0.0.2", bytes, end);
-        let (year, now) = (365 * 86_400, 1_800_000_000);
-        // In no order: what came last lies between the others.
-        let moved = [packet(1, 15), packet(2, now), packet(4, now - year), packet(8, now - 2 * year)];
-        let found = samples(&written(15, &moved, &[], (Some(-2 * year), Some(now + 2 * year))), SENT);
-        assert_eq!(found[..4], [(0, -15), (0, 0), (1, 15), (1, now - 2 * year - 30)]);
-        assert_eq!((found[5], found[found.len() - 1]), ((9, now - 2 * year), (15, now)));
-        assert!(found[3..].windows(2).all(|pair| pair[1].1 - pair[0].1 <= 240), "the rest is of one piece");
-    }
-
-    #[test]
-    fn several_networks_are_told_apart() {
-        let packet = |network, bytes, end| Moved(network, "10.0.0.1", "10.0.0.2", bytes, end);
-        let text = written(15, &[packet("", 1, 15), packet("zt\"0", 2, 30)], &[], (None, None));
-        assert_eq!(samples(&text, &format!(r#"{SENT},network="""#)), [(0, -15), (0, 0), (1, 15), (1, 30)]);
-        assert_eq!(samples(&text, &format!(r#"{SENT},network="zt\"0""#)), [(0, -15), (0, 15), (2, 30)]);
-        assert_eq!(
-            text.matches("zerotier_other_end_sent_bytes_total{end=\"multicast\",network=\"\"} 0 -15").count(),
-            1
-        );
     }
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use anyhow::Result;
+use rusqlite::Connection;
 
 use super::level::Interval;
 use super::table::{BUCKET, Damage, NETWORK};
-use super::{NetworkId, Writer, coverage};
+use super::{Writer, coverage};
 use crate::time::{BUCKET_SECONDS, Bucket};
 use crate::traffic::Origin;
 
@@ -35,9 +36,36 @@ impl Live {
         Live { spans: networks.into_iter().map(|(name, buckets)| (name, merged(buckets))).collect() }
     }
 
-    /// The network and time that an interval overlaps, if it overlaps any.
-    pub fn at(&self, span: Bucket) -> Option<(&str, Range<i64>)> {
-        self.spans.iter().find_map(|(name, spans)| {
+    /// Of a database: the times for which there is usage or coverage.
+    pub(super) fn read(conn: &Connection) -> Result<Self> {
+        let mut names = BTreeMap::new();
+        NETWORK.scan(conn, |row| {
+            names.insert(row.get::<_, i64>(0)?, row.get::<_, String>(1)?);
+            Ok(())
+        })?;
+        let mut found: BTreeMap<String, Vec<Bucket>> = BTreeMap::new();
+        BUCKET.scan(conn, |row| {
+            let bucket = Interval::read(row)?;
+            if bucket.came() == Origin::Live {
+                let id = bucket.network;
+                let name = names.get(&id).ok_or_else(|| Damage(format!("network {id} has no row")))?;
+                found.entry(name.clone()).or_default().push(bucket.span);
+            }
+            Ok(())
+        })?;
+        coverage::scan(conn, |name, start, seen| {
+            if seen.up.count() > 0 {
+                found.entry(name.to_owned()).or_default().push(Bucket { start, seconds: BUCKET_SECONDS });
+            }
+        })?;
+        Ok(Live::of(found))
+    }
+
+    /// The network and time that an interval of a network overlaps, if it overlaps any. Where nothing says which network
+    /// it is of, it may be any.
+    pub fn at(&self, network: &str, span: Bucket) -> Option<(&str, Range<i64>)> {
+        let is_meant = |name: &str| network.is_empty() || name == network;
+        self.spans.iter().filter(|(name, _)| is_meant(name)).find_map(|(name, spans)| {
             let next = spans.partition_point(|live| live.end <= span.start);
             let live = spans.get(next).filter(|live| live.start < span.end())?;
             Some((name.as_str(), live.clone()))
@@ -46,36 +74,11 @@ impl Live {
 }
 
 impl Writer {
-    /// The times at which a network, or any, was captured live: for which there is usage or coverage.
+    /// The times at which networks were captured live.
     ///
     /// # Errors
     /// If the database cannot be read or is damaged.
-    pub fn captured_live(&self, network: Option<NetworkId>) -> Result<Live> {
-        let read = || -> Result<Live> {
-            let mut names = BTreeMap::new();
-            NETWORK.scan(&self.conn, |row| {
-                names.insert(row.get::<_, i64>(0)?, row.get::<_, String>(1)?);
-                Ok(())
-            })?;
-            let mut found: BTreeMap<String, Vec<Bucket>> = BTreeMap::new();
-            BUCKET.scan(&self.conn, |row| {
-                let bucket = Interval::read(row)?;
-                if bucket.came() == Origin::Live && network.is_none_or(|network| network.0 == bucket.network) {
-                    let id = bucket.network;
-                    let name = names.get(&id).ok_or_else(|| Damage(format!("network {id} has no row")))?;
-                    found.entry(name.clone()).or_default().push(bucket.span);
-                }
-                Ok(())
-            })?;
-            coverage::scan(&self.conn, |name, start, seen| {
-                if seen.up.count() > 0
-                    && network.is_none_or(|network| names.get(&network.0).is_some_and(|of| of == name))
-                {
-                    found.entry(name.to_owned()).or_default().push(Bucket { start, seconds: BUCKET_SECONDS });
-                }
-            })?;
-            Ok(Live::of(found))
-        };
-        read().map_err(|error| self.reading(error))
+    pub fn captured_live(&self) -> Result<Live> {
+        Live::read(&self.conn).map_err(|error| self.reading(error))
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! Networks, clients and pairs are the same where their names and addresses are. What was captured live of one network
 //! at one time is taken from the database that saw more of it ([`best`]): two observers saw the same packets. An
-//! import counts once, whichever of them have it; other imports add.
+//! import counts once, whichever of them have it; other imports add, but for what another database captured live.
 
 mod beyond;
 mod coverage;
+mod imports;
 mod members;
 mod old;
 
@@ -21,24 +22,23 @@ use rusqlite::{Connection, ToSql};
 
 use super::add::{Finder, add_totals};
 use super::days;
-use super::fresh::Fresh;
+use super::fresh::{self, Fresh};
 use super::history::History;
 use super::level::{BUCKETS, Changes, Interval};
 use super::read::verify;
 use super::table::{BUCKET, ENDPOINT, IMPORT, NETWORK, PAIR, Puts};
 use super::{Reader, Writer, blame};
-use crate::traffic::{Counts, Origin, Totals};
+use crate::traffic::{Counts, Origin, Overlap, Totals};
 use beyond::Rests;
 use coverage::{Coverage, Quality, best};
-use old::{Old, OldImport};
+use imports::Set;
+use old::Old;
 
 /// What a merge did.
 #[derive(Debug, Default)]
 pub struct Merged {
     /// Of each database, in the order given.
     pub parts: Vec<Part>,
-    /// Imported buckets of a time that another of them captured live: both count.
-    pub live_and_imported: u64,
     /// What none of them has in a form that could be taken, in words.
     pub left_out: Vec<String>,
 }
@@ -56,14 +56,16 @@ pub struct Part {
     pub imports: u64,
     /// Those that another database had, too.
     pub imported_twice: u64,
+    /// What was left out of them, as another database captured that time live.
+    pub live_elsewhere: Counts,
 }
 
 /// Writes what these databases know into a new one at `into`; they stay as they are.
 ///
 /// # Errors
-/// If one of them cannot be read or is damaged, two are the same file, or there is something at `into`. Then nothing is
-/// written.
-pub fn merge(paths: &[PathBuf], into: &Path) -> Result<Merged> {
+/// If one of them cannot be read or is damaged, two are the same file, or there is something at `into`; or if one imported
+/// what another captured live, and `overlap` does not say what to do about it. Then nothing is written.
+pub fn merge(paths: &[PathBuf], into: &Path, overlap: Option<Overlap>) -> Result<Merged> {
     let fresh = Fresh::new(into)?;
     let readers = paths.iter().map(|path| Reader::open(path)).collect::<Result<Vec<_>>>()?;
     let mut files = HashSet::new();
@@ -78,11 +80,15 @@ pub fn merge(paths: &[PathBuf], into: &Path) -> Result<Merged> {
         let old = verify(moment).and_then(|()| Old::read(moment, path));
         olds.push(old.map_err(|error| blame(path, "cannot read", error))?);
     }
-    let new = fresh.path("new.db");
+    let part = |path: &PathBuf| Part { path: path.clone(), ..Part::default() };
+    let mut merged = Merged { parts: paths.iter().map(part).collect(), ..Merged::default() };
+    let imports = imports::choose(&olds, overlap, &mut merged)?;
+    let new = fresh.path(fresh::NEW);
     let seconds = olds.iter().map(|old| old.history.seconds).min();
     let mut writer = Writer::open_kept_by(&new, seconds)?;
     writer.begin()?;
-    let merged = Merge::run(&olds, &writer.conn).map_err(|error| blame(&new, "cannot write to", error))?;
+    let run = Merge::run(&olds, imports, merged, &writer.conn);
+    let merged = run.map_err(|error| blame(&new, "cannot write to", error))?;
     writer.commit()?;
     drop(writer);
     drop(olds);
@@ -115,9 +121,7 @@ struct Merge<'a, 'c> {
 }
 
 impl<'a> Merge<'a, '_> {
-    fn run(olds: &'a [Old<'a>], conn: &Connection) -> Result<Merged> {
-        let part = |old: &Old| Part { path: old.path.clone(), ..Part::default() };
-        let merged = Merged { parts: olds.iter().map(part).collect(), ..Merged::default() };
+    fn run(olds: &'a [Old<'a>], imports: Vec<Set<'a>>, merged: Merged, conn: &Connection) -> Result<Merged> {
         let clock = olds.iter().map(|old| old.history.clock).max().unwrap_or_default();
         // Of before there is not all that there was.
         let live_from = olds.iter().filter_map(|old| old.history.live_from).max();
@@ -138,7 +142,7 @@ impl<'a> Merge<'a, '_> {
         };
         merge.add_networks(Puts::new(conn, &NETWORK)?)?;
         merge.take_live()?;
-        merge.take_imports(Puts::new(conn, &IMPORT)?)?;
+        merge.take_imports(imports, Puts::new(conn, &IMPORT)?)?;
         merge.find_rests()?;
         let Merge { endpoint, pair, changes, mut sums, rests, merged, networks, coverage, .. } = merge;
         endpoint.puts.seal()?;
@@ -246,32 +250,11 @@ impl<'a> Merge<'a, '_> {
         Ok(quality)
     }
 
-    /// Imports, each once. Files that were taken in together are one history: all of it counts, or nothing.
-    fn take_imports(&mut self, mut puts: Puts) -> Result<()> {
-        let olds = self.olds;
-        let sets = olds.iter().enumerate().flat_map(|(at, old)| old.imports.iter().map(move |set| (at, set)));
-        let mut sets: Vec<(usize, (&i64, &Vec<OldImport>))> = sets.collect();
-        let packets = |at: usize, origin| olds[at].packets.get(origin).copied().unwrap_or_default();
-        // The larger ones first, as they may hold others.
-        sets.sort_by_key(|(at, (origin, files))| (usize::MAX - files.len(), i64::MAX - packets(*at, origin), *at));
-        let live = olds.iter().map(Old::live).collect::<Result<Vec<_>>>()?;
-        let mut from: HashMap<&[u8], &Path> = HashMap::new();
-        let (mut id, mut new_origin) = (0_i64, 0_i64);
-        for (at, (origin, files)) in sets {
-            let part = &mut self.merged.parts[at];
-            let known: Vec<_> = files.iter().filter(|file| from.contains_key(&*file.sha256)).collect();
-            part.imported_twice += known.len() as u64;
-            if let Some(first) = known.first() {
-                if known.len() < files.len() {
-                    let others: Vec<_> = files.iter().filter(|file| !from.contains_key(&*file.sha256)).collect();
-                    self.merged.left_out.push(left_out(&olds[at].path, &others, &first.name, from[&*first.sha256]));
-                }
-                continue;
-            }
-            part.imports += files.len() as u64;
-            new_origin += 1;
-            for file in files {
-                from.insert(&file.sha256, &olds[at].path);
+    /// The imports that were chosen.
+    fn take_imports(&mut self, sets: Vec<Set>, mut puts: Puts) -> Result<()> {
+        let mut id = 0_i64;
+        for (set, new_origin) in sets.iter().zip(1_i64..) {
+            for file in set.files {
                 id += 1;
                 let mut row = file.row.clone();
                 let columns = row.len();
@@ -279,11 +262,7 @@ impl<'a> Merge<'a, '_> {
                 let values: Vec<&dyn ToSql> = row.iter().map(|value| value as &dyn ToSql).collect();
                 puts.put(None, &values)?;
             }
-            for bucket in olds[at].buckets.iter().filter(|bucket| bucket.origin == *origin) {
-                let elsewhere = live.iter().enumerate().any(|(of, live)| of != at && live.at(bucket.span).is_some());
-                self.merged.live_and_imported += u64::from(elsewhere);
-                self.take(at, bucket, new_origin)?;
-            }
+            set.buckets.iter().try_for_each(|bucket| self.take(set.database, bucket, new_origin))?;
         }
         puts.seal()
     }
@@ -347,17 +326,4 @@ impl<'a> Merge<'a, '_> {
         }
         Ok(())
     }
-}
-
-/// What to say of files that were imported together with one that another database has.
-fn left_out(path: &Path, files: &[&OldImport], twin: &str, from: &Path) -> String {
-    let some: Vec<_> = files.iter().take(3).map(|file| file.name.as_str()).collect();
-    let others = if files.len() > 3 { format!(" and {} others", files.len() - 3) } else { String::new() };
-    format!(
-        "{}: {}{others}: imported together with {twin}, which {} has with other files; import again what is not in the \
-         new database",
-        path.display(),
-        some.join(", "),
-        from.display()
-    )
 }

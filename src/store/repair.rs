@@ -9,7 +9,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
 use super::add::FORGOTTEN;
-use super::fresh::Fresh;
+use super::fresh::{self, Fresh};
 use super::level::{BUCKETS, Interval, Usage};
 use super::read::connect;
 use super::table::{BUCKET, DAY, HISTORY, Seal, Table, tables};
@@ -42,7 +42,7 @@ pub fn repair(path: &Path, into: &Path) -> Result<Repaired> {
     let original = File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
     ensure!(original.try_lock_shared().is_ok(), "{} is in use by another ztmon: stop it first", path.display());
     let writing = || Fresh::writing(into);
-    let damaged = fresh.path("damaged.db");
+    let damaged = fresh.path(fresh::DAMAGED);
     fs::copy(&path, &damaged).with_context(writing)?;
     if wal(&path).try_exists()? {
         fs::copy(wal(&path), wal(&damaged)).with_context(writing)?;
@@ -77,7 +77,7 @@ pub fn repair(path: &Path, into: &Path) -> Result<Repaired> {
     let version = if (2..migrate::newest()).contains(&version) { version } else { migrate::newest() };
     open().and_then(|conn| mend_schema(&conn, version)).with_context(nothing)?;
     let old = open().with_context(nothing)?;
-    let new = fresh.path("new.db");
+    let new = fresh.path(fresh::NEW);
     let mut writer = Writer::open(&new)?;
     let mut repaired = save(&old, version, &mut writer).with_context(nothing)?;
     if let Some(frame) = log::gap(&path)? {

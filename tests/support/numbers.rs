@@ -270,10 +270,11 @@ impl Series {
 }
 
 /// Reads what `--format openmetrics` wrote. Panics if it is not as OpenMetrics wants it: every family described once and
-/// in one piece, every series in one piece and ascending in time, counters that never fall, and the end marked.
+/// in one piece, every series in one piece and ascending in time, counters that never fall, gauges that are always 1,
+/// and the end marked.
 pub fn history(text: &str) -> Vec<Series> {
     let lines = text.strip_suffix("# EOF\n").expect("the end is marked").lines();
-    let (mut found, mut families): (Vec<Series>, Vec<&str>) = (Vec::new(), Vec::new());
+    let (mut found, mut families): (Vec<Series>, Vec<(&str, &str)>) = (Vec::new(), Vec::new());
     let mut helped = "";
     for line in lines {
         if let Some(help) = line.strip_prefix("# HELP ") {
@@ -281,15 +282,18 @@ pub fn history(text: &str) -> Vec<Series> {
             continue;
         }
         if let Some(kind) = line.strip_prefix("# TYPE ") {
-            let family = kind.strip_suffix(" counter").expect("a counter");
-            assert!(family == helped && !families.contains(&family), "{line}");
+            let gauge = kind.strip_suffix(" gauge").map(|family| (family, ""));
+            let family = gauge.or_else(|| Some((kind.strip_suffix(" counter")?, "_total"))).expect("what it is");
+            assert!(family.0 == helped && families.iter().all(|(name, _)| *name != helped), "{line}");
             families.push(family);
             continue;
         }
         let (with_value, time) = line.rsplit_once(' ').unwrap();
         let Sample { name, labels, value } = sample(with_value);
         let (time, value): (i64, u64) = (time.parse().unwrap(), value.parse().unwrap());
-        assert_eq!(name.strip_suffix("_total"), families.last().copied(), "{line}");
+        let (family, suffix) = families[families.len() - 1];
+        assert_eq!(name, format!("{family}{suffix}"), "{line}");
+        assert!(suffix == "_total" || value == 1, "{line}");
         match found.last_mut().filter(|series| (&series.name, &series.labels) == (&name, &labels)) {
             Some(series) => {
                 let last = series.samples[series.samples.len() - 1];

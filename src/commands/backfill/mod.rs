@@ -8,8 +8,9 @@ use anyhow::{Context, ensure};
 
 use crate::cli;
 use crate::metrics::openmetrics::{History, Increment};
+use crate::report::Named;
 use crate::time::{Bucket, SECOND, Span, Timestamp};
-use crate::traffic::{DeltaRow, Directory, Row};
+use crate::traffic::{DeltaRow, Directory, Endpoint, Row};
 use sort::Sorter;
 
 /// Seconds from sample to sample where nothing was said and captures are read.
@@ -25,6 +26,8 @@ pub(super) struct Backfill {
     labels: Vec<(String, String)>,
     /// As it was asked for.
     step: Option<i64>,
+    /// When the last step ends, if it is not over.
+    until_now: Option<Timestamp>,
     /// The interval that packets are counted in now, where captures are read, and the same in nanoseconds.
     now: Bucket,
     now_nanos: std::ops::Range<i128>,
@@ -44,16 +47,17 @@ pub(super) struct Ready {
 
 impl Backfill {
     /// Nothing is counted yet.
-    pub(super) fn new(args: &cli::Series) -> anyhow::Result<Self> {
+    pub(super) fn new(args: &cli::Series, named: &Named) -> anyhow::Result<Self> {
         let labels = args.label.clone();
         for (at, (name, _)) in labels.iter().enumerate() {
             ensure!(labels[..at].iter().all(|(other, _)| other != name), "--label {name} is given twice");
         }
         Ok(Backfill {
-            history: History::default(),
+            history: History::new(named.roster.clone(), named.network),
             sorter: Sorter::new(),
             labels,
             step: args.step,
+            until_now: None,
             now: Bucket { start: 0, seconds: 0 },
             now_nanos: 0..0,
             finest: 1,
@@ -79,6 +83,16 @@ impl Backfill {
     /// Adds what was counted in the step that was entered last.
     pub(super) fn add_delta(&mut self, directory: &Directory, rows: &[DeltaRow]) -> anyhow::Result<()> {
         rows.iter().try_for_each(|row| self.add("", self.now, &directory.row(row)))
+    }
+
+    /// What a database has was counted until now.
+    pub(super) fn set_now(&mut self, now: Timestamp) {
+        self.until_now = Some(now);
+    }
+
+    /// Takes note of somebody whose rows are still to come.
+    pub(super) fn know(&mut self, network: &str, endpoint: Endpoint) {
+        self.history.know(network, endpoint);
     }
 
     /// Adds what was counted in an interval.
@@ -116,9 +130,12 @@ impl Backfill {
         let name = self.labels.iter().find(|(name, _)| name == "network" && self.history.has_networks());
         ensure!(name.is_none(), "--label network: these series are of several networks and have it already");
         // What is still to come is not known to be nothing.
-        let until = until.map(|until| until.min(Timestamp::now()));
+        let until = until.map(|until| until.min(self.until_now.unwrap_or_else(Timestamp::now)));
         let up = |time: Timestamp| (time + Span(SECOND - 1)).clamped().0;
         self.history.extend(since.map(|since| since.clamped().0), until.map(up));
+        if let Some(now) = self.until_now {
+            self.history.end_step(now.clamped().0);
+        }
         let increments = self.sorter.finish().context(SORTING)?;
         Ok(Ready { history: self.history, labels: self.labels, step, increments })
     }

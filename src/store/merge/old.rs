@@ -9,10 +9,8 @@ use rusqlite::types::Value;
 
 use crate::store::history::History;
 use crate::store::level::{BUCKETS, DAYS, Interval, Usage};
-use crate::store::live::Live;
 use crate::store::table::{BUCKET, DAY, Damage, ENDPOINT, IMPORT, NETWORK, PAIR, TOTAL};
 use crate::store::{count, totals};
-use crate::time::Bucket;
 use crate::traffic::{End, Origin, Totals};
 
 /// An end as its row has it.
@@ -162,15 +160,6 @@ impl<'c> Old<'c> {
     /// Gives `each` the usage of a bucket: the pair's ends, and what it moved.
     pub fn scan(&self, bucket: &Interval, mut each: impl FnMut(i64, Usage) -> Result<()>) -> Result<()> {
         BUCKETS.scan(&mut BUCKETS.select(self.conn)?, bucket, &mut each)
-    }
-
-    /// When it captured live.
-    pub fn live(&self) -> Result<Live> {
-        let mut networks: BTreeMap<String, Vec<Bucket>> = BTreeMap::new();
-        for bucket in self.buckets.iter().filter(|bucket| bucket.came() == Origin::Live) {
-            networks.entry(self.network(bucket.network)?.to_owned()).or_default().push(bucket.span);
-        }
-        Ok(Live::of(networks))
     }
 
     pub fn ends(&self, pair: i64) -> Result<(i64, i64)> {

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::sums::{any_row, totals, usage};
 use super::*;
+use crate::traffic::Overlap;
 
 /// Makes a database with live usage of the network "n", and an import for each set of files.
 fn make(db: &Path, live: &[DeltaRow], sets: &[(&[u8], &[DeltaRow])]) {
@@ -32,9 +33,13 @@ fn take_in(writer: &mut Writer, files: &[u8], rows: &[DeltaRow]) {
 
 /// Merges databases and checks what came out.
 fn merged(dir: &Path, databases: &[&Path]) -> (PathBuf, Merged) {
+    merged_by(dir, databases, None)
+}
+
+fn merged_by(dir: &Path, databases: &[&Path], overlap: Option<Overlap>) -> (PathBuf, Merged) {
     let into = dir.join("merged.db");
     let databases: Vec<_> = databases.iter().map(|path| path.to_path_buf()).collect();
-    let merged = merge(&databases, &into).unwrap();
+    let merged = merge(&databases, &into, overlap).unwrap();
     Reader::open(&into).unwrap().check().unwrap();
     (into, merged)
 }
@@ -78,7 +83,7 @@ fn each_bucket_comes_from_who_saw_more_of_it() {
     assert_eq!(ask(&into, "SELECT sum(received_bytes) FROM total"), received);
     // Merged with one of its parts it stays as it is.
     let again = dir.path().join("again.db");
-    merge(&[into.clone(), b], &again).unwrap();
+    merge(&[into.clone(), b], &again, None).unwrap();
     assert_eq!(read_all(&again), read_all(&into));
 }
 
@@ -97,11 +102,9 @@ fn an_import_counts_once_whichever_have_it() {
     let (x, y, z) = (packets(0, 1, 1, 0), packets(0, 1, 20, 1), packets(1, 0, 300, 2));
     make(&a, &[], &[(&[1], &[x]), (&[2], &[y])]);
     make(&b, &[packets(0, 1, 4000, 5)], &[(&[3], &[z]), (&[1], &[x])]);
-    let (into, merged) = merged(dir.path(), &[&a, &b]);
+    let (into, merged) = merged_by(dir.path(), &[&a, &b], Some(Overlap::Add));
     assert_eq!(bytes(&into, Origin::Import), [(0, 300, 321)]);
     assert_eq!(bytes(&into, Origin::Live), [(0, 300, 4000)]);
-    // Those of the first: in the second it was known when its own file was imported.
-    assert_eq!(merged.live_and_imported, 2);
     let parts: Vec<_> = merged.parts.iter().map(|part| (part.imports, part.imported_twice)).collect();
     assert_eq!((parts, merged.left_out.len()), (vec![(2, 0), (1, 1)], 0));
     let writer = Writer::open(&into).unwrap();
@@ -119,7 +122,7 @@ fn files_imported_together_count_together() {
     // Here none holds the other.
     let (c, beside) = (dir.path().join("c.db"), dir.path().join("beside.db"));
     make(&c, &[], &[(&[2, 3], &[y, z])]);
-    let merged = merge(&[b, c], &beside).unwrap();
+    let merged = merge(&[b, c], &beside, None).unwrap();
     assert_eq!(bytes(&beside, Origin::Import), [(0, 300, 320)]);
     assert_eq!(merged.left_out.len(), 1);
     assert!(merged.left_out[0].contains("b.db: 1.pcap: imported together with 2.pcap"), "{:?}", merged.left_out);
@@ -140,6 +143,84 @@ fn networks_with_one_device_stay_apart() {
     let (into, _) = merged(dir.path(), &[&a, &b]);
     assert_eq!(bytes(&into, Origin::Live), [(0, 300, 6)]);
     assert_eq!(ask(&into, "SELECT count(*) FROM network WHERE (device = 'eth1') = (name LIKE '%1')"), 2);
+}
+
+/// What a database has in totals and usage of imports, sent and received: bytes, and its first and last second.
+fn imported(db: &Path) -> [i64; 4] {
+    ["sum(sent_bytes)", "sum(received_bytes)", "min(first_seen)", "max(last_seen)"]
+        .map(|of| ask(db, &format!("SELECT COALESCE({of}, -1) FROM total WHERE origin = 1")))
+}
+
+#[test]
+fn an_import_of_what_another_has_live_is_refused_or_left_out_or_added() {
+    let (dir, a, b) = two();
+    make(&a, &[packets(0, 1, 5, 0), packets(0, 1, 5, 300)], &[]);
+    let import = [packets(0, 1, 10, 7), packets(2, 1, 20, 400), packets(0, 1, 40, 600), packets(1, 0, 80, 900)];
+    make(&b, &[packets(0, 1, 1, 900)], &[(&[1], &import)]);
+    let refused = line(merge(&[a.clone(), b.clone()], &dir.path().join("refused.db"), None));
+    let (a_name, b_name) = (a.display(), b.display());
+    assert_eq!(
+        refused,
+        format!(
+            "{a_name} has 1970-01-01T00:00:00Z to 1970-01-01T00:10:00Z of network n captured live, and {b_name} imported \
+             what may be the same packets: --overlap skip leaves out what was imported of such times, --overlap add \
+             counts it all the same"
+        )
+    );
+    assert!(!dir.path().join("refused.db").exists());
+    // What b itself has both of stays.
+    for (databases, by) in [([&a, &b], 1), ([&b, &a], 0)] {
+        let (into, merged) = merged_by(dir.path(), &databases.map(|db| db.as_path()), Some(Overlap::Skip));
+        assert_eq!(bytes(&into, Origin::Import), [(600, 300, 40), (900, 300, 80)]);
+        assert_eq!(bytes(&into, Origin::Live), [(0, 300, 5), (300, 300, 5), (900, 300, 1)]);
+        let left_out: Vec<_> = merged.parts.iter().map(|part| part.live_elsewhere).collect();
+        assert_eq!(left_out[by], Counts { bytes: 30, packets: 30, copies: 0 });
+        assert_eq!((left_out[1 - by], merged.left_out.len()), (Counts::default(), 0));
+        assert_eq!(imported(&into), [120, 120, 600, 900]);
+        // The file is known all the same.
+        assert!(Writer::open(&into).unwrap().imported(&[1; 32]).unwrap().is_some());
+        fs::remove_file(into).unwrap();
+    }
+    let (into, merged) = merged_by(dir.path(), &[&a, &b], Some(Overlap::Add));
+    assert_eq!((imported(&into), merged.parts[1].live_elsewhere), ([150, 150, 7, 900], Counts::default()));
+    // That was wanted: with one of its parts it stays as it is, whether that has the import or the live usage.
+    for (number, databases) in [[&into, &a], [&a, &into], [&into, &b], [&b, &into]].into_iter().enumerate() {
+        let again = dir.path().join(format!("{number}.db"));
+        merge(&databases.map(Clone::clone), &again, None).unwrap();
+        assert_eq!(read_all(&again), read_all(&into));
+    }
+}
+
+#[test]
+fn imports_overlap_hours_and_what_was_watched_in_silence_and_without_a_network_all() {
+    let (dir, a, _) = two();
+    make(&a, &[hour(packets(0, 1, 5, 0)), packets(0, 1, 5, 7200)], &[]);
+    let mut writer = Writer::open(&a).unwrap();
+    let network = writer.network("n", "").unwrap();
+    writer.begin().unwrap();
+    writer.add_observed(network, [(&10_800, &seen(0..300, 1))]).unwrap();
+    writer.commit().unwrap();
+    drop(writer);
+    // Five minutes in a live hour; an hour with five live minutes; a time in which nothing moved; and one that is free.
+    let import =
+        [packets(0, 1, 1, 3300), hour(packets(0, 1, 2, 7200)), packets(0, 1, 4, 10_800), packets(0, 1, 8, 3600)];
+    for (name, left) in [("n", 8), ("", 8), ("m", 15)] {
+        let db = dir.path().join(format!("{name}.db"));
+        let mut writer = Writer::open(&db).unwrap();
+        let mut source = Source::new(writer.network(name, "").unwrap(), Origin::Import);
+        writer.begin().unwrap();
+        writer.add(&mut source, &directory(), &import).unwrap();
+        writer.commit().unwrap();
+        drop(writer);
+        let (into, _) = merged_by(dir.path(), &[&db, &a], Some(Overlap::Skip));
+        assert_eq!(imported(&into)[..2], [left, left], "{name}");
+        fs::remove_file(&into).unwrap();
+        let refused = merge(&[db, a.clone()], &into, None);
+        assert_eq!(refused.is_err(), left == 8);
+        if name.is_empty() {
+            assert!(line(refused).contains("what may be the same packets (nothing says which network they are of): "));
+        }
+    }
 }
 
 /// Imports of before they were told apart: by days they are.
@@ -241,7 +322,7 @@ fn what_cannot_be_merged_leaves_nothing() {
     std::os::unix::fs::symlink(&a, &linked).unwrap();
     let into = dir.path().join("into.db");
     let refused =
-        |paths: &[&PathBuf]| line(merge(&paths.iter().map(|path| path.to_path_buf()).collect::<Vec<_>>(), &into));
+        |paths: &[&PathBuf]| line(merge(&paths.iter().map(|path| path.to_path_buf()).collect::<Vec<_>>(), &into, None));
     assert!(refused(&[&a, &linked]).contains("is given twice"));
     assert!(refused(&[&a, &dir.path().join("none.db")]).contains("there is no"));
     let conn = Connection::open(b.canonicalize().unwrap()).unwrap();
@@ -249,10 +330,35 @@ fn what_cannot_be_merged_leaves_nothing() {
     drop(conn);
     let damaged = refused(&[&a, &b]);
     assert!(damaged.contains("b.db is damaged: the usage from 1970-01-01T00:00:00Z"), "{damaged}");
-    assert!(line(merge(&[a.clone(), b], &a)).contains("is there already"));
+    assert!(line(merge(&[a.clone(), b], &a, None)).contains("is there already"));
     let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(left.iter().filter(|path| path.extension().is_none_or(|of| of == "db")).count(), 3, "{left:?}");
     assert_eq!(fs::read(&a).unwrap(), before);
+}
+
+#[test]
+fn what_a_kill_has_left_is_taken_over_and_nothing_else() {
+    use super::fresh::Fresh;
+    let (dir, a, b) = two();
+    [&a, &b].iter().for_each(|db| make(db, &[packets(0, 1, 1, 0)], &[]));
+    let into = dir.path().join("into.db");
+    let (left, strange) = (dir.path().join("into.db.unfinished"), "strange.txt");
+    fs::create_dir(&left).unwrap();
+    ["new.db", "new.db-wal", "damaged.db", strange].iter().for_each(|name| fs::write(left.join(name), "?").unwrap());
+    let other = Fresh::new(&into).unwrap();
+    let merge = || merge(&[a.clone(), b.clone()], &into, None);
+    assert!(line(merge()).starts_with("another ztmon is writing "));
+    drop(other);
+    merge().unwrap();
+    let stays: Vec<_> = fs::read_dir(&left).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(stays, [strange]);
+    fs::remove_file(&into).unwrap();
+    fs::remove_dir_all(&left).unwrap();
+    std::os::unix::fs::symlink(dir.path(), &left).unwrap();
+    assert!(line(merge()).contains("into.db.unfinished is in the way: "));
+    fs::remove_file(&left).unwrap();
+    merge().unwrap();
+    assert!(!left.exists());
 }
 
 /// One of the databases: live usage of two networks, some of it by the hour, and which files it has imported.
@@ -269,8 +375,14 @@ fn any_made() -> impl Strategy<Value = Made> {
     (prop::collection::vec(row, 0..30), files).prop_map(|(live, files)| Made { live, files })
 }
 
+/// Whether a database has live usage of the imports' network in a time.
+fn is_live(made: &Made, span: Bucket) -> bool {
+    let overlaps = |row: &DeltaRow| row.bucket.start < span.end() && span.start < row.bucket.end();
+    made.live.iter().any(|(network, row)| !network && overlaps(row))
+}
+
 /// What is to come out, told without the store.
-fn expected(made: &[Made], files: &[Vec<DeltaRow>]) -> Vec<(Bucket, Origin, String, Row)> {
+fn expected(made: &[Made], files: &[Vec<DeltaRow>], overlap: Overlap) -> Vec<(Bucket, Origin, String, Row)> {
     let directory = directory();
     let mut kept = Vec::new();
     for network in [false, true] {
@@ -301,8 +413,15 @@ fn expected(made: &[Made], files: &[Vec<DeltaRow>]) -> Vec<(Bucket, Origin, Stri
         }
     }
     for (file, rows) in files.iter().enumerate() {
-        if made.iter().any(|database| database.files.contains(&file)) {
-            kept.extend(rows.iter().map(|row| (row.bucket, Origin::Import, "n".to_owned(), directory.row(row))));
+        let have_it: Vec<_> = made.iter().filter(|database| database.files.contains(&file)).collect();
+        if !have_it.is_empty() {
+            let counts = |row: &&DeltaRow| {
+                let is_wanted = have_it.iter().any(|database| is_live(database, row.bucket));
+                overlap == Overlap::Add || is_wanted || !made.iter().any(|database| is_live(database, row.bucket))
+            };
+            kept.extend(
+                rows.iter().filter(counts).map(|row| (row.bucket, Origin::Import, "n".to_owned(), directory.row(row))),
+            );
         }
     }
     kept
@@ -320,6 +439,7 @@ proptest! {
     fn any_databases_merge_as_in_a_list(
         made in prop::collection::vec(any_made(), 2..4),
         files in prop::collection::vec(prop::collection::vec(any_row(), 0..8), 4..=4),
+        overlap in prop::sample::select(vec![Overlap::Skip, Overlap::Add]),
     ) {
         let dir = tempfile::tempdir().unwrap();
         let mut paths = Vec::new();
@@ -339,9 +459,11 @@ proptest! {
             paths.push(db);
         }
         let into = dir.path().join("merged.db");
-        prop_assert_eq!(merge(&paths, &into).unwrap().left_out, Vec::<String>::new());
+        prop_assert_eq!(merge(&paths, &into, Some(overlap)).unwrap().left_out, Vec::<String>::new());
         Reader::open(&into).unwrap().check().unwrap();
-        let want = expected(&made, &files);
+        let want = expected(&made, &files, overlap);
+        let refused = merge(&paths, &dir.path().join("refused.db"), None).is_err();
+        prop_assert_eq!(refused, expected(&made, &files, Overlap::Skip).len() < expected(&made, &files, Overlap::Add).len());
         for network in ["n", "m"] {
             let mut found = Vec::new();
             for origin in [Origin::Live, Origin::Import] {
@@ -357,5 +479,11 @@ proptest! {
             sums.entry(end).and_modify(|sum| sum.add(&more)).or_insert(more);
         }
         prop_assert_eq!(sums.into_iter().collect::<Vec<_>>(), totals(live));
+        let imported = |(_, origin, _, row): &&(Bucket, Origin, String, Row)| {
+            *origin == Origin::Import && row.src.end != End::Beyond
+        };
+        let bytes: u64 = want.iter().filter(imported).map(|(.., row)| row.counts.bytes).sum();
+        let sent = "SELECT COALESCE(sum(sent_bytes), 0) FROM total WHERE origin = 1";
+        prop_assert_eq!(ask(&into, sent), bytes as i64);
     }
 }

@@ -35,7 +35,7 @@ fn merged(a: &[&[(i64, u64)]; 2], seen: &[&[(i64, Observed)]; 2]) -> (Starts<u64
         db
     });
     let into = dir.path().join("into.db");
-    merge(&paths, &into).unwrap();
+    merge(&paths, &into, None).unwrap();
     let reader = Reader::open(&into).unwrap();
     reader.check().unwrap();
     let mut rows = Vec::new();
@@ -104,7 +104,7 @@ fn all_that_was_told_of_members_is_kept() {
         let [a, b, into] = ["a", "b", "into"].map(|name| format!("{name}-{second}.db"));
         let (a, b) = (make(&a, &roster(), 5, 7), make(&b, &other, 100, second));
         let into = dir.path().join(into);
-        merge(&[a, b], &into).unwrap();
+        merge(&[a, b], &into, None).unwrap();
         let reader = Reader::open(&into).unwrap();
         reader.check().unwrap();
         let found = reader.roster().unwrap().of(Some(NETWORK));
@@ -124,14 +124,14 @@ fn all_that_was_told_of_members_is_kept() {
 fn what_was_covered_was_captured_live() {
     let (_dir, db) = place();
     make(&db, &[(7, 1)], &[(300, seen(0..300, 1)), (900, seen(0..0, 1)), (1500, seen(3..4, 0))]);
-    let mut writer = Writer::open(&db).unwrap();
-    let live = writer.captured_live(None).unwrap();
-    let at = |start| live.at(five_minutes(start)).map(|(name, span)| (name.to_owned(), span));
+    let writer = Writer::open(&db).unwrap();
+    let live = writer.captured_live().unwrap();
+    let at = |start| live.at("", five_minutes(start)).map(|(name, span)| (name.to_owned(), span));
     assert_eq!(at(0), Some(("n".to_owned(), 0..600)));
     assert_eq!(
         [at(300).is_some(), at(600).is_some(), at(900).is_some(), at(1500).is_some()],
         [true, false, false, true]
     );
-    let other = writer.network("m", "").unwrap();
-    assert_eq!(writer.captured_live(Some(other)).unwrap().at(five_minutes(0)), None);
+    assert_eq!(live.at("n", five_minutes(0)), Some(("n", 0..600)));
+    assert_eq!(live.at("m", five_minutes(0)), None);
 }
