@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use rusqlite::{Connection, params};
 
+use super::add::Remembered;
 use super::history::History;
 use super::level::{BUCKETS, Changes, DAY_SECONDS, DAYS, Interval};
 use super::table::Damage;
@@ -95,6 +96,7 @@ impl Writer {
             return Ok(false);
         }
         self.begin()?;
+        self.remembered = Remembered::default();
         let before = self.history;
         let done = match (&due, too_old) {
             (Due::Delete(day), Some(too_old)) => delete(&self.conn, *day, too_old, rows).and_then(|end| {

@@ -35,7 +35,7 @@ pub(super) fn add<'a>(
     network: NetworkId,
     more: impl IntoIterator<Item = (&'a i64, &'a Observed)>,
 ) -> Result<()> {
-    let mut select = conn.prepare(&OBSERVED.select("WHERE start = ?1 AND network = ?2"))?;
+    let mut select = conn.prepare_cached(&OBSERVED.select("WHERE start = ?1 AND network = ?2"))?;
     let mut puts = Puts::new(conn, &OBSERVED)?;
     for (start, more) in more {
         let mut found = select.query(params![start, network.0])?;

@@ -19,7 +19,7 @@ use anyhow::{Context, Result, ensure};
 use rusqlite::types::Value;
 use rusqlite::{Connection, ToSql};
 
-use super::add::{Finder, add_totals};
+use super::add::{Finder, KnownTotals, add_totals};
 use super::days;
 use super::fresh::Fresh;
 use super::history::History;
@@ -152,7 +152,7 @@ impl<'a> Merge<'a, '_> {
         }
         for origin in [Origin::Live, Origin::Import] {
             let sums = sums.iter().filter(|((_, of), _)| *of == origin);
-            add_totals(conn, origin, sums.map(|((endpoint, _), sum)| (*endpoint, *sum)))?;
+            add_totals(conn, origin, sums.map(|((endpoint, _), sum)| (*endpoint, *sum)), &mut KnownTotals::new())?;
         }
         let mut buckets = Vec::new();
         BUCKET.scan(conn, |row| {
