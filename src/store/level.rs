@@ -90,18 +90,13 @@ pub(super) struct Interval {
 impl Interval {
     /// From a verified row.
     pub(super) fn read(row: &Row) -> Result<Self> {
-        Ok(Interval { written: row.get(7)?, ..Interval::read_2(row)? })
-    }
-
-    /// From one of version 2, which has no time of writing.
-    pub(super) fn read_2(row: &Row) -> Result<Self> {
         Ok(Interval {
             id: row.get(0)?,
             network: row.get(1)?,
             origin: row.get(2)?,
             span: Bucket { start: row.get(3)?, seconds: row.get(4)? },
             usage: Seal { rows: row.get(5)?, checksum: row.get(6)? },
-            written: 0,
+            written: row.get(7)?,
         })
     }
 

@@ -75,8 +75,8 @@ pub(super) const IMPORT: Table = Table {
         "origin",
     ],
 };
-/// As it was up to version 5.
-pub(super) const IMPORT_5: Table = Table { name: "import", key: "id", columns: IMPORT.columns.split_at(10).0 };
+/// As it was in version 2.
+pub(super) const IMPORT_2: Table = Table { name: "import", key: "id", columns: IMPORT.columns.split_at(10).0 };
 
 pub(super) const MEMBER: Table = Table {
     name: "member",
@@ -108,20 +108,8 @@ pub(super) const TABLES: [&Table; 12] = [
     &ADDRESS_NAME,
 ];
 
-/// Those that have one in this version, from 2 on.
-pub(super) fn tables(version: u32) -> Vec<&'static Table> {
-    let there = match version {
-        2 => return TABLES_2.to_vec(),
-        3 => 8,
-        4 => 9,
-        _ => TABLES.len(),
-    };
-    let as_it_was = |table: &&'static Table| if version < 6 && table.name == IMPORT.name { &IMPORT_5 } else { *table };
-    TABLES[..there].iter().map(as_it_was).collect()
-}
-
 /// Those that had one in version 2.
-pub(super) const TABLES_2: [&Table; 6] = [&NETWORK, &ENDPOINT, &PAIR, &BUCKET_2, &TOTAL, &IMPORT_5];
+pub(super) const TABLES_2: [&Table; 6] = [&NETWORK, &ENDPOINT, &PAIR, &BUCKET_2, &TOTAL, &IMPORT_2];
 
 /// The bytes that a row's checksum is over, as `migrations/0002_checksums.sql` has them.
 struct RowBytes(Vec<u8>);

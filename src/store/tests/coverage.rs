@@ -78,9 +78,9 @@ fn repair_keeps_what_is_sound() {
 }
 
 #[test]
-fn version_3_has_seen_nothing_and_is_repaired() {
+fn version_2_has_seen_nothing_and_is_repaired() {
     let (dir, db) = place();
-    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/store/version-3.db");
+    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/store/version-2.db");
     fs::copy(old, &db).unwrap();
     let sound = dir.path().join("sound.db");
     assert_eq!(repair(&db, &sound).unwrap().lost, Vec::<String>::new());
