@@ -71,6 +71,7 @@ CREATE TABLE observed (
     dropped  INTEGER NOT NULL CHECK (dropped >= 0),                 -- frames that the kernel had no room for
     pairs    INTEGER NOT NULL CHECK (pairs >= 0),                   -- packets seen with their copy
     singles  INTEGER NOT NULL CHECK (singles >= 0),                 -- packets whose copy did not come, of members that send copies
+    written  INTEGER NOT NULL,                                      -- as in bucket
     checksum INTEGER NOT NULL,
     PRIMARY KEY (start, network)
 ) STRICT, WITHOUT ROWID;

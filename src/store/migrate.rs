@@ -151,10 +151,11 @@ const APART: &str = "
     DROP TABLE days_apart;
 ";
 
-/// All buckets count as written when the last live one was, and from then on they grow older. Nothing is sealed.
+/// All buckets, and what was seen, count as written when the last live one was, and from then on they grow older. Nothing is sealed.
 pub fn begin_clock(conn: &Connection) -> Result<()> {
     let sql = "UPDATE history SET clock = coalesce((SELECT max(start + seconds) FROM bucket WHERE origin = 0), 0);
-               UPDATE bucket SET written = (SELECT clock FROM history);";
+               UPDATE bucket SET written = (SELECT clock FROM history);
+               UPDATE observed SET written = (SELECT clock FROM history);";
     Ok(conn.execute_batch(sql)?)
 }
 

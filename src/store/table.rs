@@ -89,7 +89,7 @@ pub(super) const ADDRESS_NAME: Table = Table { name: "address_name", key: "id", 
 pub(super) const OBSERVED: Table = Table {
     name: "observed",
     key: "start, network",
-    columns: &["start", "network", "seconds", "which", "frames", "teed", "dropped", "pairs", "singles"],
+    columns: &["start", "network", "seconds", "which", "frames", "teed", "dropped", "pairs", "singles", "written"],
 };
 
 /// All that have a seal.

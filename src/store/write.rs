@@ -282,7 +282,7 @@ impl Writer {
         more: impl IntoIterator<Item = (&'a i64, &'a Observed)>,
     ) -> Result<()> {
         self.check_open()?;
-        let added = coverage::add(&self.conn, network, more).map_err(|error| self.writing(error));
+        let added = coverage::add(&self.conn, network, self.history.clock, more).map_err(|error| self.writing(error));
         self.or_roll_back(added)
     }
 
