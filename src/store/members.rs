@@ -155,8 +155,8 @@ impl Reader {
     /// # Errors
     /// If the database cannot be read or is damaged.
     pub fn roster(&self) -> Result<Roster> {
-        let now = self.conn.unchecked_transaction()?;
-        roster(&now).map_err(|error| blame(&self.path, "cannot read", error))
+        let _now = self.moment()?;
+        roster(&self.conn).map_err(|error| blame(&self.path, "cannot read", error))
     }
 }
 

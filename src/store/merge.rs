@@ -74,8 +74,8 @@ pub fn merge(paths: &[PathBuf], into: &Path) -> Result<Merged> {
     // One moment of each, kept while it is read twice.
     let moments = readers.iter().map(Reader::moment).collect::<Result<Vec<_>>>()?;
     let mut olds = Vec::new();
-    for (moment, path) in moments.iter().zip(paths) {
-        let old = verify(moment).and_then(|()| Old::read(moment, path));
+    for (reader, path) in readers.iter().zip(paths) {
+        let old = verify(&reader.conn).and_then(|()| Old::read(&reader.conn, path));
         olds.push(old.map_err(|error| blame(path, "cannot read", error))?);
     }
     let new = fresh.path("new.db");

@@ -12,7 +12,7 @@ use super::watched::{LOOK_EVERY, Watched};
 use crate::commands::quota;
 use crate::metrics::Quota;
 use crate::quota::Quotas;
-use crate::store::{Snapshot, Writer};
+use crate::store::{Reader, Writer};
 use crate::time::Timestamp;
 use crate::traffic::{DeltaRow, Directory, Origin};
 use crate::zerotier::{Members, Roster};
@@ -199,7 +199,7 @@ impl Accounts {
 }
 
 /// Counts what the database has.
-fn sum_up(snapshot: &Snapshot, mut quotas: Quotas) -> (Quotas, anyhow::Result<()>) {
+fn sum_up(snapshot: &Reader, mut quotas: Quotas) -> (Quotas, anyhow::Result<()>) {
     let mut read = || {
         if quotas.members().next().is_some() {
             // Before anything is counted: an address may show who is a member.
