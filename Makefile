@@ -20,7 +20,7 @@ bench-parts: program
 	@cargo bench --locked >&2
 	@python3 benches/compare/parts.py
 
-# Instructions a frame.
+# Instructions a frame and a commit.
 callgrind: program
 	@scripts/install python3 valgrind
 	@python3 benches/compare/instructions.py

@@ -1,5 +1,5 @@
-//! Writes a database to measure on: `cargo run --release --example history -- FILE PAIRS BUCKETS`. Each of so many pairs
-//! moves something in each of so many five-minute buckets.
+//! Writes a database to measure on: `cargo run --release --example history -- FILE PAIRS BUCKETS [COMMITS]`. Each of so
+//! many pairs moves something in each of so many five-minute buckets, and in each of so many commits to it.
 
 use anyhow::Context;
 use ztmon::store::{Source, Writer};
@@ -14,6 +14,7 @@ fn main() -> anyhow::Result<()> {
     let file = arguments.next().context("give a file, and how many pairs and buckets")?;
     let mut number = || arguments.next().map(|text| text.parse::<u32>()).transpose();
     let (pairs, buckets) = (number()?.context("how many pairs?")?, number()?.context("how many buckets?")?);
+    let commits = number()?.unwrap_or(1);
 
     let directory = directory(pairs)?;
     let mut writer = Writer::open(file.as_ref())?;
@@ -21,9 +22,11 @@ fn main() -> anyhow::Result<()> {
     for number in 0..buckets {
         let start = START + i64::from(BUCKET_SECONDS * number);
         let rows: Vec<_> = (0..pairs).map(|pair| row(pair, start)).collect();
-        writer.begin()?;
-        writer.add(&mut source, &directory, &rows)?;
-        writer.commit()?;
+        for _ in 0..commits {
+            writer.begin()?;
+            writer.add(&mut source, &directory, &rows)?;
+            writer.commit()?;
+        }
     }
     Ok(())
 }

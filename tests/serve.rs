@@ -11,6 +11,8 @@ use support::pcap::{Capture, Packet, SECOND};
 use support::serve::Setup;
 use support::{OBSERVER, real, run, ztmon};
 use tempfile::tempdir;
+use ztmon::store::Reader;
+use ztmon::traffic::Row;
 
 const MAC: [&str; 2] = ["--observer-mac", OBSERVER];
 
@@ -252,6 +254,36 @@ fn no_scrape_is_ahead_of_the_database() {
     let serve = Setup::new(&db).source(&none, "max").start();
     support::eventually("what the database holds", || (serve.scrape().totals() == kept).then_some(()));
     serve.stop();
+}
+
+#[test]
+fn a_long_report_delays_neither_commits_nor_scrapes() {
+    let dir = tempdir().unwrap();
+    let db = dir.path().join("ztmon.db");
+    let source = real("tee-both.pcap");
+    let serve = Setup::new(&db).source(&source, "max").args(MAC).start();
+    serve.scrape_at(FRAMES, NOTHING);
+    serve.stop();
+    let before = report(&db, "live").sum();
+
+    // It has read one row, and the rest when the same has been played again.
+    let reader = Reader::open(&db).unwrap();
+    let (mut serve, mut read) = (None, 0);
+    let each = |_: &str, _, row: Row| {
+        let serve = serve.get_or_insert_with(|| {
+            let serve = Setup::new(&db).source(&source, "max").args(MAC).start();
+            let after = serve.scrape_at(FRAMES, before).totals();
+            assert_eq!(after.sum().sent_bytes, 2 * before.sent_bytes);
+            after.assert_same(&report(&db, "live"));
+            serve
+        });
+        assert_eq!(serve.scrape().float("ztmon_store_up"), 1.0);
+        read += row.counts.bytes;
+        Ok(())
+    };
+    reader.rows(None, None..None, |_| None, each).unwrap();
+    assert_eq!(read, before.sent_bytes, "what was there when it began");
+    serve.unwrap().stop();
 }
 
 #[test]

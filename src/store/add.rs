@@ -1,11 +1,11 @@
 //! From a ledger's numbers to rows: who is which row, and adding to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Result, bail};
-use rusqlite::{Connection, OptionalExtension, Statement, ToSql, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params};
 
-use super::level::{BUCKETS, Changes, DAY_SECONDS, DAYS, Usage};
+use super::level::{BUCKETS, Changes, DAY_SECONDS, DAYS, Level, REMEMBERED, Recent, Usage};
 use super::table::{self, Damage, ENDPOINT, IMPORT, NETWORK, PAIR, Puts, TOTAL, Table};
 use super::{Import, NetworkId, to_sql};
 use crate::traffic::{DeltaRow, Directory, End, Endpoint, Origin, Totals};
@@ -79,7 +79,14 @@ impl Source {
 
     /// Adds to the usage of `origin` (0 or the import's), of buckets and of days; `written` is the time by the history's
     /// clock. The pairs must have been found.
-    pub(super) fn add_usage(&self, conn: &Connection, rows: &[DeltaRow], origin: i64, written: i64) -> Result<()> {
+    pub(super) fn add_usage(
+        &self,
+        conn: &Connection,
+        rows: &[DeltaRow],
+        origin: i64,
+        written: i64,
+        recent: &mut Remembered,
+    ) -> Result<()> {
         let usage = |row: &DeltaRow| -> Result<_> {
             let usage = Usage {
                 bytes: to_sql(row.counts.bytes)?,
@@ -90,23 +97,29 @@ impl Source {
             };
             Ok((row.bucket, self.pairs[row.pair as usize], usage))
         };
-        let add = |level, rows: &mut [_]| {
-            let mut changes = Changes::new(conn, level)?;
+        let add = |level: &'static Level, recent, rows: &mut [_]| {
+            let mut changes = Changes::recalling(conn, level, recent)?;
             changes.add_all(self.network.0, origin, written, rows)?;
             changes.seal()
         };
         let mut usage: Vec<_> = rows.iter().map(usage).collect::<Result<_>>()?;
-        add(&BUCKETS, &mut usage)?;
+        add(&BUCKETS, &mut recent.buckets, &mut usage)?;
         for (bucket, _, usage) in &mut usage {
             let day = bucket.widened(DAY_SECONDS);
             *usage = usage.within(*bucket, day);
             *bucket = day;
         }
-        add(&DAYS, &mut usage)
+        add(&DAYS, &mut recent.days, &mut usage)
     }
 
     /// Adds to the totals of both ends. The pairs must have been found.
-    pub(super) fn add_totals(&self, conn: &Connection, directory: &Directory, rows: &[DeltaRow]) -> Result<()> {
+    pub(super) fn add_totals(
+        &self,
+        conn: &Connection,
+        directory: &Directory,
+        rows: &[DeltaRow],
+        recent: &mut Remembered,
+    ) -> Result<()> {
         let mut sums: BTreeMap<i64, Totals> = BTreeMap::new();
         let mut sum = |endpoint: u32, more: Totals| {
             if directory.endpoint(endpoint).end != End::Beyond {
@@ -120,15 +133,15 @@ impl Source {
             sum(src, Totals { sent_bytes: row.counts.bytes, sent_packets: row.counts.packets, ..none });
             sum(dst, Totals { received_bytes: row.counts.bytes, received_packets: row.counts.packets, ..none });
         }
-        add_totals(conn, self.origin, sums)
+        add_totals(conn, self.origin, sums, &mut recent.totals)
     }
 
     /// Adds to the totals of the clients that `/metrics` has no room for.
-    pub(super) fn add_unlisted(&self, conn: &Connection, more: Totals) -> Result<()> {
+    pub(super) fn add_unlisted(&self, conn: &Connection, more: Totals, recent: &mut Remembered) -> Result<()> {
         let mut endpoint = Finder::new(conn, &ENDPOINT)?;
         let id = endpoint.id(&[&self.network.0, &UNLISTED, &""])?;
         endpoint.puts.seal()?;
-        add_totals(conn, self.origin, [(id, more)])
+        add_totals(conn, self.origin, [(id, more)], &mut recent.totals)
     }
 }
 
@@ -141,27 +154,44 @@ fn slot(ids: &mut Vec<i64>, number: u32) -> &mut i64 {
     &mut ids[number]
 }
 
+/// What was written last, as it stands in the database, so that it need not be read before it is added to. To be
+/// forgotten when anything else changes it, and when a transaction is rolled back.
+#[derive(Debug, Default)]
+pub(super) struct Remembered {
+    buckets: Recent,
+    days: Recent,
+    totals: KnownTotals,
+}
+
+/// Rows of totals with their checksums, by endpoint and origin.
+pub(super) type KnownTotals = HashMap<(i64, i64), (Totals, i64)>;
+
 /// Adds to the totals of endpoints, given by their ids.
 pub(super) fn add_totals(
     conn: &Connection,
     origin: Origin,
     sums: impl IntoIterator<Item = (i64, Totals)>,
+    known: &mut KnownTotals,
 ) -> Result<()> {
-    let mut select = conn.prepare(&TOTAL.select("WHERE endpoint = ?1 AND origin = ?2"))?;
+    let mut select = conn.prepare_cached(&TOTAL.select("WHERE endpoint = ?1 AND origin = ?2"))?;
     let mut puts = Puts::new(conn, &TOTAL)?;
     for (endpoint, mut sum) in sums {
-        let mut found = select.query(params![endpoint, origin as i64])?;
-        let mut before = None;
-        if let Some(row) = found.next()? {
-            before = Some(TOTAL.verify(row)?);
-            sum.add(&super::totals(row, 2)?);
+        let key = (endpoint, origin as i64);
+        let before = match known.get(&key) {
+            Some(known) => Some(*known),
+            None => {
+                let mut found = select.query(params![endpoint, origin as i64])?;
+                found.next()?.map(|row| anyhow::Ok((super::totals(row, 2)?, TOTAL.verify(row)?))).transpose()?
+            }
+        };
+        if let Some((totals, _)) = &before {
+            sum.add(totals);
         }
-        drop(found);
         let (first, last) = (sum.seen.first.clamped(), sum.seen.last.clamped());
         let counts = [sum.sent_bytes, sum.received_bytes, sum.sent_packets, sum.received_packets];
         let [sent_bytes, received_bytes, sent_packets, received_packets] = counts.map(to_sql);
-        puts.put(
-            before,
+        let checksum = puts.put(
+            before.map(|(_, checksum)| checksum),
             &[
                 &endpoint,
                 &(origin as i64),
@@ -175,6 +205,9 @@ pub(super) fn add_totals(
                 &last.1,
             ],
         )?;
+        if known.len() < REMEMBERED || known.contains_key(&key) {
+            known.insert(key, (sum, checksum));
+        }
     }
     puts.seal()
 }
@@ -182,8 +215,8 @@ pub(super) fn add_totals(
 /// Finds the id of a row that never changes, or makes the row.
 pub(super) struct Finder<'c> {
     table: &'static Table,
-    find: Statement<'c>,
-    get: Statement<'c>,
+    find: CachedStatement<'c>,
+    get: CachedStatement<'c>,
     next: i64,
     pub puts: Puts<'c>,
 }
@@ -192,8 +225,8 @@ impl<'c> Finder<'c> {
     pub(super) fn new(conn: &'c Connection, table: &'static Table) -> Result<Self> {
         let equal: Vec<_> =
             table.columns[1..].iter().zip(1..).map(|(column, at)| format!("{column} = ?{at}")).collect();
-        let find = conn.prepare(&format!("SELECT id FROM {} WHERE {}", table.name, equal.join(" AND ")))?;
-        let get = conn.prepare(&table.select("WHERE id = ?1"))?;
+        let find = conn.prepare_cached(&format!("SELECT id FROM {} WHERE {}", table.name, equal.join(" AND ")))?;
+        let get = conn.prepare_cached(&table.select("WHERE id = ?1"))?;
         let puts = Puts::new(conn, table)?;
         Ok(Finder { table, find, get, next: puts.next_id()?, puts })
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use rusqlite::{Connection, params};
 
+use super::add::Remembered;
 use super::history::History;
 use super::level::{BUCKETS, Changes, DAY_SECONDS, DAYS, Interval};
 use super::table::Damage;
@@ -37,6 +38,8 @@ enum Due {
     Merge(Vec<i64>),
     /// A day to be deleted.
     Delete(i64),
+    /// What was seen of the time, whether anything moved or not.
+    Forget,
     Nothing,
 }
 
@@ -77,7 +80,7 @@ impl Writer {
     }
 
     /// Does a little of what has to be done with history that grew older, in a transaction of its own. Says whether
-    /// there is more to do. Live usage older than `retain` is deleted by whole UTC days; its totals stay.
+    /// there is more to do. Live usage and coverage older than `retain` are deleted by whole UTC days; totals stay.
     ///
     /// # Errors
     /// If the database is damaged or cannot be written; then nothing is changed.
@@ -95,12 +98,14 @@ impl Writer {
             return Ok(false);
         }
         self.begin()?;
+        self.remembered = Remembered::default();
         let before = self.history;
         let done = match (&due, too_old) {
             (Due::Delete(day), Some(too_old)) => delete(&self.conn, *day, too_old, rows).and_then(|end| {
                 self.history.live_from = before.live_from.max(Some(end));
                 self.history.write(&self.conn)
             }),
+            (Due::Forget, Some(Limits { wall, clock })) => coverage::forget(&self.conn, day_of(wall), clock, rows),
             (Due::Merge(buckets), _) => merge(&self.conn, buckets, seconds, old, rows),
             _ => Ok(()),
         };
@@ -125,16 +130,22 @@ fn find(conn: &Connection, seconds: u32, old: Limits, too_old: Option<Limits>) -
         if let Some(row) = rows.next()? {
             return Ok(Due::Delete(row.get(0)?));
         }
+        if coverage::is_seen(conn, day_of(wall), clock)? {
+            return Ok(Due::Forget);
+        }
     }
     let sql = "SELECT id FROM bucket WHERE start < ?1 AND seconds < ?2 AND (start < ?3 OR written <= ?4)
                ORDER BY start LIMIT ?5";
     let mut select = conn.prepare(sql)?;
-    // What starts before has its day end by then.
-    let start = |end: i64| end - end.rem_euclid(DAY_SECONDS.into());
-    let values = params![start(old.wall), seconds, start(old.clock), old.clock, BUCKETS_AT_ONCE as i64];
+    let values = params![day_of(old.wall), seconds, day_of(old.clock), old.clock, BUCKETS_AT_ONCE as i64];
     let found = select.query_map(values, |row| row.get(0))?;
     let found: Vec<_> = found.collect::<rusqlite::Result<_>>()?;
     Ok(if found.is_empty() { Due::Nothing } else { Due::Merge(found) })
+}
+
+/// The start of a time's UTC day: the days of what starts before have ended by then.
+fn day_of(time: i64) -> i64 {
+    time - time.rem_euclid(DAY_SECONDS.into())
 }
 
 /// Moves usage of these buckets into longer ones.
@@ -166,8 +177,7 @@ fn merge(conn: &Connection, buckets: &[i64], seconds: u32, old: Limits, rows: us
     changes.seal()
 }
 
-/// Deletes usage of a day and of its buckets, by pairs: of each pair all or nothing. What was seen of the time goes
-/// last. Says when the day ends.
+/// Deletes usage of a day and of its buckets, by pairs: of each pair all or nothing. Says when the day ends.
 fn delete(conn: &Connection, id: i64, too_old: Limits, rows: usize) -> Result<i64> {
     let (mut days, mut buckets) = (Changes::new(conn, &DAYS)?, Changes::new(conn, &BUCKETS)?);
     let mut day = days.open_id(id)?;
@@ -194,8 +204,5 @@ fn delete(conn: &Connection, id: i64, too_old: Limits, rows: usize) -> Result<i6
     }
     buckets.seal()?;
     days.seal()?;
-    if rest.is_none() {
-        coverage::forget(conn, network, span.end(), rows)?;
-    }
     Ok(span.end())
 }

@@ -29,44 +29,53 @@ fn observed(row: &Row) -> Result<Observed> {
     })
 }
 
-/// Adds what was seen of a network, by the starts of the five minutes.
+/// Adds what was seen of a network, by the starts of the five minutes; `written` is the time by the history's clock.
 pub(super) fn add<'a>(
     conn: &Connection,
     network: NetworkId,
+    written: i64,
     more: impl IntoIterator<Item = (&'a i64, &'a Observed)>,
 ) -> Result<()> {
-    let mut select = conn.prepare(&OBSERVED.select("WHERE start = ?1 AND network = ?2"))?;
+    let mut select = conn.prepare_cached(&OBSERVED.select("WHERE start = ?1 AND network = ?2"))?;
     let mut puts = Puts::new(conn, &OBSERVED)?;
     for (start, more) in more {
         let mut found = select.query(params![start, network.0])?;
-        let (mut sum, mut before) = (*more, None);
+        let (mut sum, mut before, mut written) = (*more, None, written);
         if let Some(row) = found.next()? {
             before = Some(OBSERVED.verify(row)?);
             sum.add(&observed(row)?);
+            written = written.max(row.get(9)?);
         }
         drop(found);
         let seconds = sum.up.count();
         let which = if [0, BUCKET_SECONDS].contains(&seconds) { &[] } else { sum.up.bits() };
         let Observed { up: _, frames, teed, dropped, pairs, singles } = sum;
         let [frames, teed, dropped, pairs, singles] = [frames, teed, dropped, pairs, singles].map(to_sql);
-        let values: [&dyn ToSql; 9] =
-            [start, &network.0, &seconds, &which, &frames?, &teed?, &dropped?, &pairs?, &singles?];
+        let values: [&dyn ToSql; 10] =
+            [start, &network.0, &seconds, &which, &frames?, &teed?, &dropped?, &pairs?, &singles?, &written];
         puts.put(before, &values)?;
     }
     puts.seal()
 }
 
-/// Deletes what was seen of a network before a time, of at most so many five minutes.
-pub(super) fn forget(conn: &Connection, network: i64, before: i64, at_most: usize) -> Result<()> {
-    let mut select = conn.prepare(&OBSERVED.select("WHERE start < ?1 AND network = ?2 ORDER BY start LIMIT ?3"))?;
-    let mut rows = select.query(params![before, network, at_most as i64])?;
+/// Whether anything was seen before a time, and written by then.
+pub(super) fn is_seen(conn: &Connection, before: i64, written: i64) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM observed WHERE start < ?1 AND written <= ?2)";
+    Ok(conn.query_row(sql, [before, written], |row| row.get(0))?)
+}
+
+/// Deletes it, of at most so many five minutes.
+pub(super) fn forget(conn: &Connection, before: i64, written: i64, at_most: usize) -> Result<()> {
+    let rest = "WHERE start < ?1 AND written <= ?2 ORDER BY start LIMIT ?3";
+    let mut select = conn.prepare(&OBSERVED.select(rest))?;
+    let mut rows = select.query(params![before, written, at_most as i64])?;
     let mut old = Vec::new();
     while let Some(row) = rows.next()? {
-        old.push((OBSERVED.verify(row)?, row.get(0)?));
+        old.push((OBSERVED.verify(row)?, [row.get(0)?, row.get(1)?]));
     }
     let mut puts = Puts::new(conn, &OBSERVED)?;
-    for (checksum, start) in old {
-        puts.remove(checksum, &[start, network])?;
+    for (checksum, key) in old {
+        puts.remove(checksum, &key)?;
     }
     puts.seal()
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 use rusqlite::{Connection, params};
 
-use super::add::{FORGOTTEN, add_totals};
+use super::add::{FORGOTTEN, KnownTotals, add_totals};
 use super::level::{BUCKETS, DAYS};
 use super::read;
 use super::rows::endpoint;
@@ -43,6 +43,7 @@ impl Writer {
         // To look for what refers to each row that goes would take a pass over all usage, each time.
         self.conn.pragma_update(None, "foreign_keys", false)?;
         self.begin()?;
+        self.forget_rows();
         let folded = fold(&self.conn, which, keep).map_err(|error| blame(&self.path, "cannot write to", error));
         let folded = self.or_roll_back(folded)?;
         if keep || folded.addresses == 0 {
@@ -148,7 +149,12 @@ fn fold(conn: &Connection, which: impl Fn(IpAddr, &Totals) -> bool, keep: bool) 
     migrate::seal(conn)?;
     for origin in [Origin::Live, Origin::Import] {
         let sums = sums.iter().filter(|((_, of), _)| *of == origin);
-        add_totals(conn, origin, sums.map(|((network, _), totals)| (place[network], *totals)))?;
+        add_totals(
+            conn,
+            origin,
+            sums.map(|((network, _), totals)| (place[network], *totals)),
+            &mut KnownTotals::new(),
+        )?;
     }
     Ok(folded)
 }

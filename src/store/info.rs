@@ -78,15 +78,15 @@ impl Reader {
     }
 
     fn read_info(&self) -> Result<Info> {
-        let now = self.moment()?;
-        let History { seconds, live_from, .. } = History::read(&now)?;
+        let (_now, now) = (self.moment()?, &self.conn);
+        let History { seconds, live_from, .. } = History::read(now)?;
         let len = |path: &Path| path.metadata().map_or(0, |data| data.len());
         let path = self.path();
         let pragma = |name: &str| now.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
         let mut info = Info {
             size: len(path) + len(&wal(path)) + len(&shm(path)),
             free: u64::try_from(pragma("freelist_count")? * pragma("page_size")?)?,
-            version: migrate::version_of(&now)?,
+            version: migrate::version_of(now)?,
             seconds,
             live_from: live_from.map(|seconds| Timestamp::new(seconds, 0)),
             networks: Vec::new(),
@@ -97,7 +97,7 @@ impl Reader {
             imports: Vec::new(),
         };
         let mut networks = BTreeMap::new();
-        NETWORK.scan(&now, |row| {
+        NETWORK.scan(now, |row| {
             let (name, device) = (row.get(1)?, row.get(2)?);
             networks.insert(row.get::<_, i64>(0)?, NetworkInfo { name, device, ..NetworkInfo::default() });
             Ok(())
@@ -105,7 +105,7 @@ impl Reader {
         let missing = |what: &str, id: i64| Damage(format!("{what} {id} has no row"));
         let mut ends = BTreeMap::new();
         let mut clients = Vec::new();
-        ENDPOINT.scan(&now, |row| {
+        ENDPOINT.scan(now, |row| {
             let (id, network, end): (i64, i64, End) = (row.get(0)?, row.get(1)?, endpoint(row, 2)?.end);
             ends.insert(id, (network, end));
             if end.is_addr() {
@@ -120,26 +120,26 @@ impl Reader {
         }
         // Whether the packets of a pair count: those beyond the limit of pairs have another one.
         let mut counts = BTreeMap::new();
-        PAIR.scan(&now, |row| {
+        PAIR.scan(now, |row| {
             let (id, src): (i64, i64) = (row.get(0)?, row.get(1)?);
             let (network, end) = *ends.get(&src).ok_or_else(|| missing("endpoint", src))?;
             networks.get_mut(&network).ok_or_else(|| missing("network", network))?.pairs += 1;
             counts.insert(id, end != End::Beyond);
             Ok(())
         })?;
-        BUCKET.scan(&now, |row| {
+        BUCKET.scan(now, |row| {
             let bucket = Interval::read(row)?;
             *info.buckets.entry(bucket.span.seconds).or_default() += 1;
             info.usage_rows += u64::try_from(bucket.usage.rows)?;
             Ok(())
         })?;
         let mut days = Vec::new();
-        DAY.scan(&now, |row| {
+        DAY.scan(now, |row| {
             days.push(Interval::read(row)?);
             Ok(())
         })?;
         info.days = days.iter().map(|day| day.span).collect::<BTreeSet<_>>().len() as u64;
-        let mut select = DAYS.select(&now)?;
+        let mut select = DAYS.select(now)?;
         for day in &days {
             let network = networks.get_mut(&day.network).ok_or_else(|| missing("network", day.network))?;
             info.day_rows += u64::try_from(day.usage.rows)?;
@@ -155,7 +155,7 @@ impl Reader {
         }
         info.networks = networks.into_values().collect();
         info.networks.sort_by(|one, other| one.name.cmp(&other.name));
-        IMPORT.scan(&now, |row| {
+        IMPORT.scan(now, |row| {
             info.imports.push(import(row)?);
             Ok(())
         })?;

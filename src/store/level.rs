@@ -1,7 +1,9 @@
 //! Usage by intervals, on two levels: buckets of minutes or hours, and days. What is said of one holds of the other.
 
+use std::collections::HashMap;
+
 use anyhow::{Context, Result, bail};
-use rusqlite::{Connection, OptionalExtension, Row, Statement, ToSql, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, Statement, ToSql, params};
 
 use super::table::{self, BUCKET, DAY, Damage, Puts, Seal, Table};
 use crate::time::{Bucket, SECOND, Timestamp};
@@ -87,18 +89,13 @@ pub(super) struct Interval {
 impl Interval {
     /// From a verified row.
     pub(super) fn read(row: &Row) -> Result<Self> {
-        Ok(Interval { written: row.get(7)?, ..Interval::read_2(row)? })
-    }
-
-    /// From one of version 2, which has no time of writing.
-    pub(super) fn read_2(row: &Row) -> Result<Self> {
         Ok(Interval {
             id: row.get(0)?,
             network: row.get(1)?,
             origin: row.get(2)?,
             span: Bucket { start: row.get(3)?, seconds: row.get(4)? },
             usage: Seal { rows: row.get(5)?, checksum: row.get(6)? },
-            written: 0,
+            written: row.get(7)?,
         })
     }
 
@@ -188,23 +185,35 @@ impl Level {
     }
 }
 
+/// Rows that are remembered of one kind: some 2 MiB.
+pub(super) const REMEMBERED: usize = 16_384;
+
+/// The interval of each network that was added to last, as it stands in the database.
+#[derive(Debug, Default)]
+pub(super) struct Recent(HashMap<i64, Open>);
+
 /// Changes usage, interval by interval, and what each interval and the table of them say about it.
 pub(super) struct Changes<'c> {
     level: &'static Level,
-    find: Statement<'c>,
-    get: Statement<'c>,
-    select: Statement<'c>,
-    upsert: Statement<'c>,
-    select_many: Statement<'c>,
-    delete: Statement<'c>,
+    find: CachedStatement<'c>,
+    get: CachedStatement<'c>,
+    select: CachedStatement<'c>,
+    upsert: CachedStatement<'c>,
+    update: CachedStatement<'c>,
+    select_many: CachedStatement<'c>,
+    delete: CachedStatement<'c>,
     puts: Puts<'c>,
+    recent: Option<&'c mut Recent>,
 }
 
 /// An interval that is being changed.
+#[derive(Debug)]
 pub(super) struct Open {
     pub interval: Interval,
     /// The checksum of its row, if it has one.
     before: Option<i64>,
+    /// What is remembered of its usage, by pair.
+    usage: HashMap<i64, Usage>,
 }
 
 impl<'c> Changes<'c> {
@@ -220,19 +229,30 @@ impl<'c> Changes<'c> {
              ON CONFLICT DO UPDATE SET bytes = excluded.bytes, packets = excluded.packets,
                  copies = excluded.copies, first = excluded.first, last = excluded.last"
         );
+        let update = format!(
+            "UPDATE {usage} SET bytes = ?3, packets = ?4, copies = ?5, first = ?6, last = ?7
+             WHERE {key} = ?1 AND pair = ?2"
+        );
         let select_many =
             format!("SELECT {COLUMNS} FROM {usage} WHERE {key} = ?1 AND pair <= ?2 ORDER BY pair LIMIT ?3");
         let delete = format!("DELETE FROM {usage} WHERE {key} = ?1 AND pair <= ?2");
         Ok(Changes {
             level,
-            find: conn.prepare(&find)?,
-            get: conn.prepare(&intervals.select("WHERE id = ?1"))?,
-            select: conn.prepare(&select)?,
-            upsert: conn.prepare(&upsert)?,
-            select_many: conn.prepare(&select_many)?,
-            delete: conn.prepare(&delete)?,
+            find: conn.prepare_cached(&find)?,
+            get: conn.prepare_cached(&intervals.select("WHERE id = ?1"))?,
+            select: conn.prepare_cached(&select)?,
+            upsert: conn.prepare_cached(&upsert)?,
+            update: conn.prepare_cached(&update)?,
+            select_many: conn.prepare_cached(&select_many)?,
+            delete: conn.prepare_cached(&delete)?,
             puts: Puts::new(conn, intervals)?,
+            recent: None,
         })
+    }
+
+    /// The same, which remembers in `recent` what it adds to.
+    pub(super) fn recalling(conn: &'c Connection, level: &'static Level, recent: &'c mut Recent) -> Result<Self> {
+        Ok(Changes { recent: Some(recent), ..Changes::new(conn, level)? })
     }
 
     /// Adds rows of (interval, pair, usage), in any order.
@@ -262,6 +282,11 @@ impl<'c> Changes<'c> {
     /// Finds an interval or makes it; at `written` it is written to. One may be made at a time: it has no row before it
     /// is closed.
     pub(super) fn open(&mut self, network: i64, origin: i64, span: Bucket, written: i64) -> Result<Open> {
+        let recent = self.recent.as_mut().and_then(|recent| recent.0.remove(&network));
+        if let Some(mut open) = recent.filter(|open| (open.interval.origin, open.interval.span) == (origin, span)) {
+            open.interval.written = open.interval.written.max(written);
+            return Ok(open);
+        }
         let key = params![span.start, span.seconds, origin, network];
         let found = self.find.query_row(key, |row| row.get(0)).optional()?;
         let Some(id) = found else {
@@ -269,6 +294,7 @@ impl<'c> Changes<'c> {
             return Ok(Open {
                 interval: Interval { id, network, origin, span, usage: Seal::NONE, written },
                 before: None,
+                usage: HashMap::new(),
             });
         };
         let mut open = self.open_id(id)?;
@@ -285,22 +311,29 @@ impl<'c> Changes<'c> {
         let mut rows = self.get.query([id])?;
         let Some(row) = rows.next()? else { bail!(Damage(format!("row {id} of {} is missing", table.name))) };
         let before = Some(table.verify(row)?);
-        Ok(Open { interval: Interval::read(row)?, before })
+        Ok(Open { interval: Interval::read(row)?, before, usage: HashMap::new() })
     }
 
     /// Adds a pair's usage to an open interval: once while it is open.
     pub(super) fn add(&mut self, open: &mut Open, pair: i64, more: Usage) -> Result<()> {
-        let Interval { id, usage: seal, .. } = &mut open.interval;
-        let before = match open.before {
+        let Interval { id, usage: seal, .. } = open.interval;
+        let before = match (open.usage.get(&pair), open.before) {
+            (Some(usage), _) => Some(*usage),
             // One that is only being made has none.
-            None => None,
-            Some(_) => self.select.query_row([*id, pair], |row| Usage::read(row, 0)).optional()?,
+            (None, None) => None,
+            (None, Some(_)) => self.select.query_row([id, pair], |row| Usage::read(row, 0)).optional()?,
         };
         let usage = before.map_or(Ok(more), |before| before.plus(more))?;
         let Usage { bytes, packets, copies, first, last } = usage;
-        self.upsert.execute([*id, pair, bytes, packets, copies, first, last])?;
+        let write = if before.is_some() { &mut self.update } else { &mut self.upsert };
+        if write.execute([id, pair, bytes, packets, copies, first, last])? != 1 {
+            bail!(open.interval.damaged());
+        }
+        if self.recent.is_some() && (open.usage.len() < REMEMBERED || open.usage.contains_key(&pair)) {
+            open.usage.insert(pair, usage);
+        }
         let checksum = self.level.checksum(pair, &usage);
-        *seal = match before {
+        open.interval.usage = match before {
             None => seal.plus(1, checksum),
             Some(before) => seal.plus(0, checksum.wrapping_sub(self.level.checksum(pair, &before))),
         };
@@ -326,10 +359,14 @@ impl<'c> Changes<'c> {
 
     /// Writes what the interval has now.
     pub(super) fn close(&mut self, open: Open) -> Result<()> {
-        let Open { interval: Interval { id, network, origin, span, usage, written }, before } = open;
+        let Interval { id, network, origin, span, usage, written } = open.interval;
         let values: [&dyn ToSql; 8] =
             [&id, &network, &origin, &span.start, &span.seconds, &usage.rows, &usage.checksum, &written];
-        self.puts.put(before, &values)
+        let checksum = self.puts.put(open.before, &values)?;
+        if let Some(recent) = &mut self.recent {
+            recent.0.insert(network, Open { before: Some(checksum), ..open });
+        }
+        Ok(())
     }
 
     /// Takes out an interval that has no usage left.

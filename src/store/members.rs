@@ -55,7 +55,8 @@ impl Kept {
         let node = self.node.to_string();
         let (sent, received) = (to_sql(self.sent_bytes)?, to_sql(self.received_bytes)?);
         let authorized = i64::from(self.authorized);
-        puts.put(before, &[&self.id, &self.network, &node, &self.name, &self.told, &authorized, &sent, &received])
+        puts.put(before, &[&self.id, &self.network, &node, &self.name, &self.told, &authorized, &sent, &received])?;
+        Ok(())
     }
 }
 
@@ -66,7 +67,7 @@ fn change(
     nodes: impl IntoIterator<Item = NodeId>,
     mut how: impl FnMut(&mut Kept) -> Result<bool>,
 ) -> Result<()> {
-    let mut select = conn.prepare(&MEMBER.select("WHERE network = ?1 AND node = ?2"))?;
+    let mut select = conn.prepare_cached(&MEMBER.select("WHERE network = ?1 AND node = ?2"))?;
     let mut puts = Puts::new(conn, &MEMBER)?;
     let mut next = puts.next_id()?;
     for node in nodes {
@@ -154,8 +155,8 @@ impl Reader {
     /// # Errors
     /// If the database cannot be read or is damaged.
     pub fn roster(&self) -> Result<Roster> {
-        let now = self.conn.unchecked_transaction()?;
-        roster(&now).map_err(|error| blame(&self.path, "cannot read", error))
+        let _now = self.moment()?;
+        roster(&self.conn).map_err(|error| blame(&self.path, "cannot read", error))
     }
 }
 

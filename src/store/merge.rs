@@ -20,7 +20,7 @@ use anyhow::{Context, Result, ensure};
 use rusqlite::types::Value;
 use rusqlite::{Connection, ToSql};
 
-use super::add::{Finder, add_totals};
+use super::add::{Finder, KnownTotals, add_totals};
 use super::days;
 use super::fresh::{self, Fresh};
 use super::history::History;
@@ -76,8 +76,8 @@ pub fn merge(paths: &[PathBuf], into: &Path, overlap: Option<Overlap>) -> Result
     // One moment of each, kept while it is read twice.
     let moments = readers.iter().map(Reader::moment).collect::<Result<Vec<_>>>()?;
     let mut olds = Vec::new();
-    for (moment, path) in moments.iter().zip(paths) {
-        let old = verify(moment).and_then(|()| Old::read(moment, path));
+    for (reader, path) in readers.iter().zip(paths) {
+        let old = verify(&reader.conn).and_then(|()| Old::read(&reader.conn, path));
         olds.push(old.map_err(|error| blame(path, "cannot read", error))?);
     }
     let part = |path: &PathBuf| Part { path: path.clone(), ..Part::default() };
@@ -156,7 +156,7 @@ impl<'a> Merge<'a, '_> {
         }
         for origin in [Origin::Live, Origin::Import] {
             let sums = sums.iter().filter(|((_, of), _)| *of == origin);
-            add_totals(conn, origin, sums.map(|((endpoint, _), sum)| (*endpoint, *sum)))?;
+            add_totals(conn, origin, sums.map(|((endpoint, _), sum)| (*endpoint, *sum)), &mut KnownTotals::new())?;
         }
         let mut buckets = Vec::new();
         BUCKET.scan(conn, |row| {

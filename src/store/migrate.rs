@@ -8,12 +8,8 @@ use rusqlite::Connection;
 
 use super::history::History;
 use super::level::{BUCKETS, DAYS, Interval};
-use super::table::{
-    ADDRESS_NAME, ASSIGNMENT, BUCKET, BUCKET_2, DAY, Damage, HISTORY, IMPORT, IMPORT_5, MEMBER, Mark, OBSERVED, TABLES,
-    TABLES_2,
-};
+use super::table::{BUCKET, BUCKET_2, Damage, IMPORT_2, Mark, TABLES, TABLES_2, Table};
 use super::{blame, days, explain};
-use crate::traffic::Origin;
 
 /// The SQL of a step, and what else has to be done.
 type Migration = (&'static str, fn(&Connection) -> Result<()>);
@@ -22,11 +18,6 @@ const MIGRATIONS: &[Migration] = &[
     (include_str!("../../migrations/0001_start.sql"), |_| Ok(())),
     (include_str!("../../migrations/0002_checksums.sql"), seal_first),
     (include_str!("../../migrations/0003_history.sql"), begin_history),
-    (include_str!("../../migrations/0004_coverage.sql"), |conn| OBSERVED.seal_anew(conn)),
-    (include_str!("../../migrations/0005_members.sql"), |conn| {
-        [&MEMBER, &ASSIGNMENT, &ADDRESS_NAME].iter().try_for_each(|table| table.seal_anew(conn))
-    }),
-    (include_str!("../../migrations/0006_imports.sql"), tell_imports_apart),
 ];
 
 /// The first version that has buckets of a length chosen.
@@ -127,24 +118,21 @@ fn seal_first(conn: &Connection) -> Result<()> {
     TABLES_2.iter().try_for_each(|table| table.seal_anew(conn))
 }
 
-/// Makes the days of the usage that there is, which has to be what was written.
+/// Tells the imports of the past apart, where no day has some of both, and makes the days of the usage that there is: it
+/// has to be what was written.
 fn begin_history(conn: &Connection) -> Result<()> {
+    [&BUCKET_2, &IMPORT_2].iter().try_for_each(|table| table.scan(conn, |_| Ok(())))?;
+    conn.execute_batch("INSERT INTO history (id, seconds, clock, checksum) VALUES (1, 3600, 0, 0)")?;
+    conn.execute_batch(APART)?;
+    begin_clock(conn)?;
+    let as_before = |table: &Table| TABLES_2.iter().any(|old| (old.name, old.columns) == (table.name, table.columns));
+    TABLES.iter().filter(|table| !as_before(table)).try_for_each(|table| table.seal_anew(conn))?;
     let mut buckets = Vec::new();
-    BUCKET_2.scan(conn, |row| {
-        buckets.push(Interval::read_2(row)?);
+    BUCKET.scan(conn, |row| {
+        buckets.push(Interval::read(row)?);
         Ok(())
     })?;
-    conn.execute_batch("INSERT INTO history (id, seconds, clock, checksum) VALUES (1, 3600, 0, 0)")?;
-    begin_clock(conn, &mut buckets)?;
-    [&BUCKET, &HISTORY].iter().try_for_each(|table| table.seal_anew(conn))?;
     days::make(conn, buckets)
-}
-
-/// Tells the imports of the past apart, which have to be what was written, where no day has some of both.
-fn tell_imports_apart(conn: &Connection) -> Result<()> {
-    [&BUCKET, &DAY, &IMPORT_5].iter().try_for_each(|table| table.scan(conn, |_| Ok(())))?;
-    conn.execute_batch(APART)?;
-    [&BUCKET, &DAY, &IMPORT].iter().try_for_each(|table| table.seal_anew(conn))
 }
 
 const APART: &str = "
@@ -159,20 +147,16 @@ const APART: &str = "
     CREATE TABLE days_apart AS SELECT origin, min(since) AS since, max(until) AS until FROM apart WHERE origin > 1 GROUP BY origin;
     UPDATE bucket SET origin = days_apart.origin
     FROM days_apart WHERE bucket.origin = 1 AND bucket.start >= days_apart.since AND bucket.start < days_apart.until;
-    UPDATE day SET origin = days_apart.origin
-    FROM days_apart WHERE day.origin = 1 AND day.start >= days_apart.since AND day.start < days_apart.until;
     DROP TABLE apart;
     DROP TABLE days_apart;
 ";
 
-/// All buckets count as written when the last live one was, and from then on they grow older. Nothing is sealed.
-pub fn begin_clock(conn: &Connection, buckets: &mut [Interval]) -> Result<()> {
-    let live = buckets.iter().filter(|bucket| bucket.origin == Origin::Live as i64);
-    let clock = live.map(|bucket| bucket.span.end()).max().unwrap_or_default();
-    conn.execute("UPDATE bucket SET written = ?1", [clock])?;
-    conn.execute("UPDATE history SET clock = ?1", [clock])?;
-    buckets.iter_mut().for_each(|bucket| bucket.written = clock);
-    Ok(())
+/// All buckets, and what was seen, count as written when the last live one was, and from then on they grow older. Nothing is sealed.
+pub fn begin_clock(conn: &Connection) -> Result<()> {
+    let sql = "UPDATE history SET clock = coalesce((SELECT max(start + seconds) FROM bucket WHERE origin = 0), 0);
+               UPDATE bucket SET written = (SELECT clock FROM history);
+               UPDATE observed SET written = (SELECT clock FROM history);";
+    Ok(conn.execute_batch(sql)?)
 }
 
 /// Gives everything its checksums, as it stands.

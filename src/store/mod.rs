@@ -34,7 +34,6 @@ mod migrate;
 mod read;
 mod repair;
 mod rows;
-mod snapshot;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -59,7 +58,6 @@ pub use merge::{Merged, Part, merge};
 pub use read::Reader;
 pub use repair::{Repaired, repair};
 pub use rows::KeptAsOne;
-pub use snapshot::Snapshot;
 pub use write::Writer;
 
 /// A network in one database. Void if it came from a transaction that was rolled back.

@@ -7,21 +7,22 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction};
 use tempfile::TempDir;
 
 use super::history::History;
 use super::level::{BUCKETS, DAYS, Level};
 use super::rows::{endpoint, rows};
 use super::table::{ADDRESS_NAME, ASSIGNMENT, Damage, ENDPOINT, HISTORY, IMPORT, MEMBER, NETWORK, TOTAL};
-use super::{blame, coverage, days, explain, log, migrate, resolve, seen, wal};
+use super::{Writer, blame, coverage, days, explain, log, migrate, resolve, seen, wal};
 use crate::coverage::Observed;
 use crate::time::{Bucket, Timestamp};
 use crate::traffic::{Endpoint, Origin, Row};
 
-/// Reads a database while a [`Writer`](super::Writer) writes it, after it stopped, or after it was killed.
+/// Reads a database while a [`Writer`] writes it, after it stopped, or after it was killed.
 ///
-/// It never writes the database, nor creates it. In a process that also has the writer, it goes before the writer.
+/// It never writes the database, nor creates it. In a process that also has the writer, it goes before the writer, unless
+/// that gave it away as a [snapshot](Writer::snapshot).
 #[derive(Debug)]
 pub struct Reader {
     pub(super) conn: Connection,
@@ -94,8 +95,8 @@ impl Reader {
         next_cut: impl FnMut(i64) -> Option<i64>,
         each: impl FnMut(&str, Bucket, Row) -> Result<()>,
     ) -> Result<()> {
-        let now = self.conn.unchecked_transaction()?;
-        rows(&now, origin, range, next_cut, each).map_err(|error| blame(&self.path, "cannot read", error))?;
+        let _now = self.moment()?;
+        rows(&self.conn, origin, range, next_cut, each).map_err(|error| blame(&self.path, "cannot read", error))?;
         self.check_unwritten()
     }
 
@@ -105,8 +106,8 @@ impl Reader {
     /// # Errors
     /// If the database cannot be read or is damaged.
     pub fn first_seen(&self, origin: Option<Origin>, each: impl FnMut(&str, Endpoint, Timestamp)) -> Result<()> {
-        let now = self.conn.unchecked_transaction()?;
-        first_seen(&now, origin, each).map_err(|error| blame(&self.path, "cannot read", error))?;
+        let _now = self.moment()?;
+        first_seen(&self.conn, origin, each).map_err(|error| blame(&self.path, "cannot read", error))?;
         self.check_unwritten()
     }
 
@@ -131,8 +132,8 @@ impl Reader {
     /// # Errors
     /// If the database cannot be read or is damaged. What came before is not to be believed then.
     pub fn observed(&self, each: impl FnMut(&str, i64, &Observed)) -> Result<()> {
-        let now = self.conn.unchecked_transaction()?;
-        coverage::scan(&now, each).map_err(|error| blame(&self.path, "cannot read", error))?;
+        let _now = self.moment()?;
+        coverage::scan(&self.conn, each).map_err(|error| blame(&self.path, "cannot read", error))?;
         self.check_unwritten()
     }
 
@@ -151,14 +152,14 @@ impl Reader {
     /// # Errors
     /// If it cannot be read or is damaged.
     pub fn check(&self) -> Result<()> {
-        let now = self.conn.unchecked_transaction()?;
-        verify(&now).map_err(|error| blame(&self.path, "cannot read", error))?;
+        let _now = self.moment()?;
+        verify(&self.conn).map_err(|error| blame(&self.path, "cannot read", error))?;
         self.check_unwritten()
     }
 
-    /// One moment of the database.
-    pub(super) fn moment(&self) -> Result<rusqlite::Transaction<'_>> {
-        Ok(self.conn.unchecked_transaction()?)
+    /// What is read while this lives is of one moment; of a snapshot all is.
+    pub(super) fn moment(&self) -> Result<Option<Transaction<'_>>> {
+        Ok(self.conn.is_autocommit().then(|| self.conn.unchecked_transaction()).transpose()?)
     }
 
     /// The file.
@@ -174,8 +175,28 @@ impl Reader {
     }
 }
 
+impl Writer {
+    /// All that is committed now, for another thread. As long as it lives, the log beside the database grows.
+    ///
+    /// # Errors
+    /// Within a transaction, or if the database cannot be read.
+    pub fn snapshot(&self) -> Result<Reader> {
+        ensure!(self.conn.is_autocommit(), "a transaction is open on {}", self.path.display());
+        // By SQLite alone: closing a file that it has open in this process would give up the locks that it holds.
+        let open = || -> Result<Connection> {
+            let conn = connect(&self.path, false)?;
+            conn.execute_batch("BEGIN")?;
+            // It begins with the first look.
+            conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+            Ok(conn)
+        };
+        let conn = open().map_err(|error| self.reading(error))?;
+        Ok(Reader { conn, path: self.path.clone(), immutable: false, _copy: None })
+    }
+}
+
 /// [`Reader::first_seen`] of a connection with a transaction open.
-pub(super) fn first_seen(
+fn first_seen(
     conn: &Connection,
     origin: Option<Origin>,
     mut each: impl FnMut(&str, Endpoint, Timestamp),

@@ -12,7 +12,7 @@ use super::add::FORGOTTEN;
 use super::fresh::{self, Fresh};
 use super::level::{BUCKETS, Interval, Usage};
 use super::read::connect;
-use super::table::{BUCKET, DAY, HISTORY, Seal, Table, tables};
+use super::table::{BUCKET, DAY, HISTORY, Seal, TABLES, TABLES_2, Table};
 use super::{Reader, Writer, days, log, migrate, resolve, shm, wal};
 use crate::time::Timestamp;
 
@@ -107,7 +107,8 @@ fn save(old: &Connection, version: u32, writer: &mut Writer) -> Result<Repaired>
     writer.conn.pragma_update(None, "foreign_keys", false)?;
     let new = writer.conn.transaction()?;
     // Days are made of the buckets that are kept.
-    for table in tables(version).into_iter().filter(|table| table.name != DAY.name) {
+    let tables = if version == 2 { &TABLES_2[..] } else { &TABLES };
+    for table in tables.iter().filter(|table| table.name != DAY.name) {
         if table.name == HISTORY.name {
             new.execute_batch("DELETE FROM history")?;
         }
@@ -127,7 +128,7 @@ fn save(old: &Connection, version: u32, writer: &mut Writer) -> Result<Repaired>
     let sql = "INSERT OR IGNORE INTO history (id, seconds, clock, checksum)
                SELECT 1, coalesce(min(seconds), 3600), 0, 0 FROM bucket WHERE seconds IN (900, 1800, 3600)";
     if new.execute(sql, [])? > 0 || version == 2 {
-        migrate::begin_clock(&new, &mut buckets(&new)?)?;
+        migrate::begin_clock(&new)?;
     }
     adopt_orphans(&new)?;
     BUCKETS.seal_usage(&new)?;

@@ -8,7 +8,7 @@ use std::fmt;
 
 use anyhow::{Result, bail};
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OptionalExtension, Row, Statement, ToSql, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, ToSql, params};
 use twox_hash::XxHash3_64;
 
 /// Something in the database is not what was written. Displays what.
@@ -75,8 +75,8 @@ pub(super) const IMPORT: Table = Table {
         "origin",
     ],
 };
-/// As it was up to version 5.
-pub(super) const IMPORT_5: Table = Table { name: "import", key: "id", columns: IMPORT.columns.split_at(10).0 };
+/// As it was in version 2.
+pub(super) const IMPORT_2: Table = Table { name: "import", key: "id", columns: IMPORT.columns.split_at(10).0 };
 
 pub(super) const MEMBER: Table = Table {
     name: "member",
@@ -89,7 +89,7 @@ pub(super) const ADDRESS_NAME: Table = Table { name: "address_name", key: "id", 
 pub(super) const OBSERVED: Table = Table {
     name: "observed",
     key: "start, network",
-    columns: &["start", "network", "seconds", "which", "frames", "teed", "dropped", "pairs", "singles"],
+    columns: &["start", "network", "seconds", "which", "frames", "teed", "dropped", "pairs", "singles", "written"],
 };
 
 /// All that have a seal.
@@ -108,20 +108,8 @@ pub(super) const TABLES: [&Table; 12] = [
     &ADDRESS_NAME,
 ];
 
-/// Those that have one in this version, from 2 on.
-pub(super) fn tables(version: u32) -> Vec<&'static Table> {
-    let there = match version {
-        2 => return TABLES_2.to_vec(),
-        3 => 8,
-        4 => 9,
-        _ => TABLES.len(),
-    };
-    let as_it_was = |table: &&'static Table| if version < 6 && table.name == IMPORT.name { &IMPORT_5 } else { *table };
-    TABLES[..there].iter().map(as_it_was).collect()
-}
-
 /// Those that had one in version 2.
-pub(super) const TABLES_2: [&Table; 6] = [&NETWORK, &ENDPOINT, &PAIR, &BUCKET_2, &TOTAL, &IMPORT_5];
+pub(super) const TABLES_2: [&Table; 6] = [&NETWORK, &ENDPOINT, &PAIR, &BUCKET_2, &TOTAL, &IMPORT_2];
 
 /// The bytes that a row's checksum is over, as `migrations/0002_checksums.sql` has them.
 struct RowBytes(Vec<u8>);
@@ -229,7 +217,8 @@ impl Table {
     /// What is known of all rows together.
     pub(super) fn seal(&self, conn: &Connection) -> Result<Seal> {
         let sql = "SELECT rows, checksum FROM seal WHERE name = ?1";
-        let seal = conn.query_row(sql, [self.name], |row| Ok(Seal { rows: row.get(0)?, checksum: row.get(1)? }));
+        let mut select = conn.prepare_cached(sql)?;
+        let seal = select.query_row([self.name], |row| Ok(Seal { rows: row.get(0)?, checksum: row.get(1)? }));
         match seal.optional()? {
             Some(seal) => Ok(seal),
             None => bail!(Damage(format!("the seal of {} is missing", self.name))),
@@ -240,7 +229,7 @@ impl Table {
     pub(super) fn set_seal(&self, conn: &Connection, seal: Seal) -> Result<()> {
         let sql = "INSERT INTO seal (name, rows, checksum) VALUES (?1, ?2, ?3)
                    ON CONFLICT DO UPDATE SET rows = excluded.rows, checksum = excluded.checksum";
-        conn.execute(sql, params![self.name, seal.rows, seal.checksum])?;
+        conn.prepare_cached(sql)?.execute(params![self.name, seal.rows, seal.checksum])?;
         Ok(())
     }
 
@@ -309,7 +298,7 @@ impl Mark {
     pub(super) fn advance(conn: &Connection) -> rusqlite::Result<()> {
         let sql = "INSERT INTO seal (name, rows, checksum) VALUES (?1, 1, random())
                    ON CONFLICT DO UPDATE SET rows = rows + 1";
-        conn.execute(sql, [MARK]).map(|_| ())
+        conn.prepare_cached(sql)?.execute([MARK]).map(|_| ())
     }
 
     /// Whether it is of the same database, and no earlier.
@@ -322,7 +311,7 @@ impl Mark {
 pub(super) struct Puts<'c> {
     table: &'static Table,
     conn: &'c Connection,
-    put: Statement<'c>,
+    put: CachedStatement<'c>,
     seal: Seal,
     changed: bool,
 }
@@ -341,23 +330,26 @@ impl<'c> Puts<'c> {
             table.key,
             rest().map(|column| format!("{column} = excluded.{column}")).collect::<Vec<_>>().join(", "),
         );
-        Ok(Puts { table, conn, put: conn.prepare(&sql)?, seal: table.seal(conn)?, changed: false })
+        Ok(Puts { table, conn, put: conn.prepare_cached(&sql)?, seal: table.seal(conn)?, changed: false })
     }
 
-    /// Writes a row; `before` is the checksum of the one in its place.
-    pub(super) fn put(&mut self, before: Option<i64>, values: &[&dyn ToSql]) -> Result<()> {
-        let outputs = values.iter().map(|value| value.to_sql()).collect::<Result<Vec<_>, _>>()?;
-        let refs = outputs.iter().map(value_of).collect::<Result<Vec<_>>>()?;
-        let checksum = checksum(self.table.name, refs);
-        let mut all = values.to_vec();
-        all.push(&checksum);
-        self.put.execute(&*all)?;
+    /// Writes a row, whose checksum it returns; `before` is that of the one in its place.
+    pub(super) fn put(&mut self, before: Option<i64>, values: &[&dyn ToSql]) -> Result<i64> {
+        let mut bytes = RowBytes::new(self.table.name);
+        for (value, at) in values.iter().zip(1..) {
+            let output = value.to_sql()?;
+            bytes.push(value_of(&output)?);
+            self.put.raw_bind_parameter(at, output)?;
+        }
+        let checksum = bytes.checksum();
+        self.put.raw_bind_parameter(values.len() + 1, checksum)?;
+        self.put.raw_execute()?;
         self.seal = match before {
             None => self.seal.plus(1, checksum),
             Some(before) => self.seal.plus(0, checksum.wrapping_sub(before)),
         };
         self.changed = true;
-        Ok(())
+        Ok(checksum)
     }
 
     /// Takes out the row with this key; `before` is its checksum.
@@ -372,7 +364,7 @@ impl<'c> Puts<'c> {
     /// The number for a new row of a table with an id.
     pub(super) fn next_id(&self) -> Result<i64> {
         let sql = format!("SELECT coalesce(max(id), 0) + 1 FROM {}", self.table.name);
-        Ok(self.conn.query_row(&sql, [], |row| row.get(0))?)
+        Ok(self.conn.prepare_cached(&sql)?.query_row([], |row| row.get(0))?)
     }
 
     /// Writes the seal.

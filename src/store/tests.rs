@@ -19,6 +19,7 @@ mod log;
 mod members;
 mod merge;
 mod merged;
+mod remembered;
 mod snapshot;
 mod steps;
 mod sums;

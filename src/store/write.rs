@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::add::{self, FORGOTTEN, Source};
+use super::add::{self, FORGOTTEN, Remembered, Source};
 use super::history::History;
 use super::read;
 use super::rows::endpoint;
@@ -27,6 +27,9 @@ use crate::traffic::{DeltaRow, Directory, Endpoint, Origin, Totals};
 
 /// Before this version SQLite may lose commits in WAL mode.
 const SAFE_SQLITE: i32 = 3_051_003;
+
+/// More statements than a commit has: each is prepared once.
+const STATEMENTS: usize = 64;
 
 /// The one writer of a database. While it lives no second `serve` or `replay --db` can write there.
 ///
@@ -49,6 +52,7 @@ pub struct Writer {
     pub(super) saved_clock: i64,
     /// Seconds of this writer's life for which the clock has been moved on.
     pub(super) ticked: i64,
+    pub(super) remembered: Remembered,
     /// Whether the file was not there before.
     created: bool,
     /// Holds the lock. Stands last, to be closed after the connection.
@@ -123,6 +127,7 @@ impl Writer {
                     history,
                     saved_clock,
                     ticked: 0,
+                    remembered: Remembered::default(),
                     created,
                     lock,
                 };
@@ -193,7 +198,7 @@ impl Writer {
         // What is written to a file without a name is lost when it is closed.
         let is_whole = is_at(&self.lock, &self.path) && companions(&self.path).map(identity) == self.files;
         ensure!(is_whole, "{}, its -wal or its -shm was deleted, moved away or replaced", self.path.display());
-        if !self.conn.is_autocommit() {
+        if self.open || !self.conn.is_autocommit() {
             self.rollback()?;
         }
         self.execute("BEGIN IMMEDIATE")?;
@@ -227,7 +232,7 @@ impl Writer {
     /// If the database cannot be written.
     pub fn rollback(&mut self) -> Result<()> {
         self.open = false;
-        self.epoch = next_epoch();
+        self.forget_rows();
         // After some errors (a full disk) SQLite has rolled back already.
         if !self.conn.is_autocommit() {
             self.execute("ROLLBACK")?;
@@ -250,8 +255,8 @@ impl Writer {
         };
         let added = source
             .find_pairs(&self.conn, directory, rows)
-            .and_then(|()| source.add_usage(&self.conn, rows, origin, self.history.clock))
-            .and_then(|()| source.add_totals(&self.conn, directory, rows))
+            .and_then(|()| source.add_usage(&self.conn, rows, origin, self.history.clock, &mut self.remembered))
+            .and_then(|()| source.add_totals(&self.conn, directory, rows, &mut self.remembered))
             .map_err(|error| self.writing(error));
         self.or_roll_back(added)
     }
@@ -262,7 +267,8 @@ impl Writer {
     /// As [`Writer::add`].
     pub fn add_unlisted(&mut self, source: &Source, more: Totals) -> Result<()> {
         self.check_open()?;
-        let added = source.add_unlisted(&self.conn, more).map_err(|error| self.writing(error));
+        let added = source.add_unlisted(&self.conn, more, &mut self.remembered);
+        let added = added.map_err(|error| self.writing(error));
         self.or_roll_back(added)
     }
 
@@ -276,7 +282,7 @@ impl Writer {
         more: impl IntoIterator<Item = (&'a i64, &'a Observed)>,
     ) -> Result<()> {
         self.check_open()?;
-        let added = coverage::add(&self.conn, network, more).map_err(|error| self.writing(error));
+        let added = coverage::add(&self.conn, network, self.history.clock, more).map_err(|error| self.writing(error));
         self.or_roll_back(added)
     }
 
@@ -333,6 +339,12 @@ impl Writer {
     pub(super) fn check_open(&self) -> Result<()> {
         ensure!(self.open && !self.conn.is_autocommit(), "no transaction is open on {}", self.path.display());
         Ok(())
+    }
+
+    /// Forgets which rows there are, and what they hold.
+    pub(super) fn forget_rows(&mut self) {
+        self.epoch = next_epoch();
+        self.remembered = Remembered::default();
     }
 
     fn execute(&self, sql: &str) -> Result<()> {
@@ -396,6 +408,7 @@ fn connect<T>(
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = Connection::open_with_flags(path, flags)?;
         conn.busy_timeout(Duration::from_secs(5))?;
+        conn.set_prepared_statement_cache_capacity(STATEMENTS);
         Ok(conn)
     };
     let mut conn = open().map_err(|error| explain(path, error))?;

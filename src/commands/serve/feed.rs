@@ -22,7 +22,7 @@ use crate::traffic::DeltaRow;
 use crate::zerotier::NetworkId;
 
 /// Without scrapes totals are committed so often.
-const COMMIT_EVERY: Duration = Duration::from_secs(30);
+pub(super) const COMMIT_EVERY: Duration = Duration::from_secs(30);
 
 /// How often to say what has been seen while nothing can be committed.
 const NOTE_EVERY: Duration = Duration::from_millis(500);

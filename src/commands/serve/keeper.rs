@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::control::{Shared, lock};
+use super::feed::COMMIT_EVERY;
 use super::log;
 use super::members::Learned;
 use super::observe::{Coverage, merge};
@@ -86,6 +87,8 @@ pub(super) struct Keeper {
     control: Shared,
     progress: watch::Sender<Progress>,
     failed_at: Option<Instant>,
+    /// When what was seen is committed though nothing moved: not at every scrape, as disks wear out.
+    coverage_due: Instant,
     /// How long live history is kept.
     retain: Option<Span>,
     started: Instant,
@@ -118,6 +121,7 @@ impl Keeper {
             control,
             progress,
             failed_at: None,
+            coverage_due: Instant::now() + COMMIT_EVERY,
             retain,
             started: Instant::now(),
             upkeep_at: Instant::now(),
@@ -217,6 +221,7 @@ impl Keeper {
                 }
                 Err(RecvTimeoutError::Timeout) => (),
                 Err(RecvTimeoutError::Disconnected) => {
+                    self.coverage_due = Instant::now();
                     self.commit();
                     return self.failed_at.is_none();
                 }
@@ -236,6 +241,9 @@ impl Keeper {
         feed.pending.rows.append(&mut delta.rows);
         merge(&mut feed.seen, coverage);
         (feed.ticket, feed.process, feed.ended) = (ticket, process, ended);
+        if ended {
+            self.coverage_due = Instant::now();
+        }
     }
 
     fn commit(&mut self) {
@@ -285,7 +293,8 @@ impl Keeper {
         self.join_networks()?;
         self.learn()?;
         let has_news = |feed: &Feed| !(feed.pending.rows.is_empty() && feed.seen.is_empty());
-        if !self.feeds.values().any(has_news) {
+        let is_due = self.coverage_due <= Instant::now();
+        if !self.feeds.values().any(|feed| !feed.pending.rows.is_empty() || is_due && has_news(feed)) {
             return Ok(());
         }
         let now = self.control.uptime();
@@ -314,6 +323,7 @@ impl Keeper {
             committed.push((feed, unlisted, own));
         }
         self.writer.commit()?;
+        self.coverage_due = Instant::now() + COMMIT_EVERY;
         for (feed, ..) in &committed {
             self.quotas.add(&feed.network, &feed.directory, &feed.pending.rows);
         }
@@ -396,4 +406,64 @@ fn network<'a>(networks: &'a mut Vec<Network>, name: &str) -> &'a mut Network {
         }
     };
     &mut networks[at]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coverage::Observed;
+    use crate::metrics::Listing;
+    use crate::time::{BUCKET_SECONDS, Bucket};
+    use crate::traffic::{Counts, DeltaRow, End, Endpoint, Seen};
+
+    const FIVE_MINUTES: i64 = BUCKET_SECONDS as i64;
+
+    /// What was seen in the five minutes of this number, and what moved in them, if anything.
+    fn hand_over(number: i64, moves: bool, ended: bool) -> HandOver {
+        let mut seen = Observed::default();
+        seen.up.mark(0..9);
+        let bucket = Bucket { start: number * FIVE_MINUTES, seconds: BUCKET_SECONDS };
+        let counts = Counts { bytes: 1, packets: 1, copies: 0 };
+        let row = || DeltaRow::new(0, bucket, counts, Seen::at(Timestamp::new(bucket.start, 0)));
+        let end = Endpoint { end: End::External, mac: None };
+        let (endpoints, pairs) = if moves { (vec![end], vec![(0, 0)]) } else { Default::default() };
+        HandOver {
+            feed: 0,
+            whose: (number == 0).then(|| ("8056c2e21c000001".to_owned(), "zt0".to_owned())),
+            ticket: number as u64,
+            delta: Delta { endpoints, pairs, rows: moves.then(row).into_iter().collect() },
+            coverage: [(bucket.start, seen)].into(),
+            process: Process::default(),
+            ended,
+        }
+    }
+
+    #[test]
+    fn what_was_seen_alone_is_not_committed_at_every_scrape() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, live) = Writer::open_with_live_totals(&dir.path().join("ztmon.db"), None).unwrap();
+        let board = Arc::new(Mutex::new(Board::new(Listing::new(9, 9))));
+        let (progress, answered) = watch::channel(Progress { ticket: u64::MAX, at: None });
+        let mut keeper =
+            Keeper::new(writer, live, Retain::Forever, Arc::clone(&board), Shared::default(), progress).unwrap();
+        let later = Instant::now() + 100 * COMMIT_EVERY;
+        let mut after = |number, moves, ended, due| {
+            keeper.coverage_due = due;
+            keeper.take(hand_over(number, moves, ended));
+            keeper.commit();
+            assert!(ended || answered.borrow().ticket == number as u64, "who asked is answered");
+            assert!(keeper.coverage_due > due || due == later, "it is not due at once again");
+            let live = keeper.writer.captured_live().unwrap();
+            let is_kept = |n: &i64| live.at("", Bucket { start: n * FIVE_MINUTES, seconds: BUCKET_SECONDS }).is_some();
+            (0..9).filter(is_kept).count()
+        };
+        assert_eq!([after(0, false, false, later), after(1, false, false, later)], [0, 0]);
+        assert_eq!(lock(&board).last_commit, None);
+        // It waits for its time, for something that moved, or for the feed's end.
+        assert_eq!(after(2, false, false, Instant::now()), 3);
+        assert_eq!(after(3, false, false, later), 3);
+        assert_eq!(after(4, true, false, later), 5);
+        assert_eq!(after(5, false, false, later), 5);
+        assert_eq!(after(6, false, true, later), 7);
+    }
 }

@@ -13,7 +13,7 @@ use super::watched::{LOOK_EVERY, Watched};
 use crate::commands::quota::{self, Reading};
 use crate::metrics::Quota;
 use crate::quota::Quotas;
-use crate::store::{Snapshot, Writer};
+use crate::store::{Reader, Writer};
 use crate::time::Timestamp;
 use crate::traffic::{DeltaRow, Directory, Origin};
 use crate::zerotier::{Members, Roster};
@@ -209,7 +209,7 @@ impl Accounts {
 }
 
 /// Counts what the database has.
-fn sum_up(snapshot: &Snapshot, mut quotas: Quotas) -> anyhow::Result<Reading> {
+fn sum_up(snapshot: &Reader, mut quotas: Quotas) -> anyhow::Result<Reading> {
     if quotas.members().next().is_some() {
         // Before anything is counted: an address may show who is a member.
         snapshot.first_seen(None, |network, endpoint, _| quotas.note(network, endpoint))?;

@@ -9,6 +9,7 @@ use rusqlite::Connection;
 
 use super::old::Old;
 use crate::coverage::Observed;
+use crate::store::history::History;
 use crate::store::{NetworkId, coverage};
 use crate::time::BUCKET_SECONDS;
 
@@ -101,8 +102,9 @@ impl<'a> Coverage<'a> {
             let from = taken.filter(|at| there.contains_key(at)).or_else(|| best(&qualities));
             rows.entry(network).or_default().extend(from.map(|at| (start, *there[&at])));
         }
+        let clock = History::read(conn)?.clock;
         for (network, rows) in rows {
-            coverage::add(conn, NetworkId(id(network)?), rows.iter().map(|(start, seen)| (start, seen)))?;
+            coverage::add(conn, NetworkId(id(network)?), clock, rows.iter().map(|(start, seen)| (start, seen)))?;
         }
         Ok(())
     }

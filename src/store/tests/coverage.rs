@@ -78,9 +78,9 @@ fn repair_keeps_what_is_sound() {
 }
 
 #[test]
-fn version_3_has_seen_nothing_and_is_repaired() {
+fn version_2_has_seen_nothing_and_is_repaired() {
     let (dir, db) = place();
-    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/store/version-3.db");
+    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/store/version-2.db");
     fs::copy(old, &db).unwrap();
     let sound = dir.path().join("sound.db");
     assert_eq!(repair(&db, &sound).unwrap().lost, Vec::<String>::new());
@@ -100,19 +100,23 @@ fn what_was_seen_goes_with_the_days_that_are_deleted() {
     for day in [0, 2, 3] {
         super::age::fill(&mut writer, TODAY + day * DAY, 2);
     }
+    let of = |network: &str| all(&db).iter().filter(|(of, ..)| of == network).count();
     let every_hour: Vec<_> = (0..4 * 24).map(|hour| (TODAY + 3600 * hour, seen(0..300, 1))).collect();
     add(&mut writer, "n", &every_hour);
-    add(&mut writer, "m", &every_hour[..1]);
-    let hours = || all(&db).iter().filter(|(network, ..)| network == "n").count();
+    // Of a network in which nothing ever moved.
+    let every_minutes: Vec<_> = (0..2 * 288).map(|n| (TODAY + DAY + 300 * n, seen(0..300, 1))).collect();
+    add(&mut writer, "m", &every_minutes);
+    // A clock that jumps deletes nothing, and back again.
+    live(&mut writer, 60, TODAY + 1000 * DAY, of_days(10));
+    assert_eq!((of("n"), of("m")), (96, 576));
     let mut now = TODAY;
     // All was written on the first day.
-    for (day, left) in [(9, 96), (10, 96), (11, 72), (12, 72), (13, 24), (14, 0)] {
+    for (day, left) in [(9, (96, 576)), (10, (96, 576)), (11, (72, 576)), (12, (48, 288)), (13, (24, 0)), (14, (0, 0))]
+    {
         let passed = TODAY + day * DAY - now;
         now += passed;
         live(&mut writer, passed, now, of_days(10));
-        assert_eq!(hours(), left, "on day {day}");
+        assert_eq!((of("n"), of("m")), left, "on day {day}");
         Reader::open(&db).unwrap().check().unwrap();
     }
-    // The other network's stays: no day of it was deleted.
-    assert_eq!(all(&db).iter().filter(|(network, ..)| network == "m").count(), 1);
 }

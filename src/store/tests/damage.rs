@@ -138,7 +138,7 @@ fn every_change_behind_its_back_is_noticed() {
         "UPDATE observed SET dropped = 0 WHERE start = 600",
         "UPDATE observed SET start = 6000 WHERE start = 600",
         "DELETE FROM observed WHERE start = 600",
-        "INSERT INTO observed SELECT 6000, network, seconds, which, frames, teed, dropped, pairs, singles, checksum
+        "INSERT INTO observed SELECT 6000, network, seconds, which, frames, teed, dropped, pairs, singles, written, checksum
          FROM observed WHERE start = 600",
     ] {
         let error = noticed(sql);

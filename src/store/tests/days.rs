@@ -140,7 +140,7 @@ pub fn make_version_2(db: &Path) {
         of("traffic")
     ))
     .unwrap();
-    [&table::BUCKET_2, &table::IMPORT_5].iter().for_each(|table| table.seal_anew(&conn).unwrap());
+    [&table::BUCKET_2, &table::IMPORT_2].iter().for_each(|table| table.seal_anew(&conn).unwrap());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn bytes(snapshot: &Snapshot) -> u64 {
+fn bytes(snapshot: &Reader) -> u64 {
     let mut sum = 0;
     let each = |_: &str, _, row: Row| {
         sum += row.counts.bytes;
