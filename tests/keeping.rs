@@ -168,7 +168,7 @@ fn series_begin_where_live_history_does() {
         writer.tick(time, Duration::from_secs((at(day, 6) - LONG_AGO) as u64));
         writer.begin().unwrap();
         let counts = Counts { bytes: 1000, packets: 1, copies: 0 };
-        let row = DeltaRow { pair: 0, bucket: time.bucket(), counts, seen: Seen::at(time) };
+        let row = DeltaRow::new(0, time.bucket(), counts, Seen::at(time));
         writer.add(&mut source, &directory, &[row]).unwrap();
         writer.commit().unwrap();
     }
