@@ -340,7 +340,9 @@ proptest! {
             let per_period = sums(&printed(&periods, Format::Csv), &["period_start"]);
             let shown: Vec<u64> = cells(&html, "periods", "</tbody>").iter().map(|row| row[1].parse().unwrap()).collect();
             prop_assert_eq!(&shown.iter().sum::<u64>(), &total);
-            prop_assert_eq!(shown, per_period.values().map(|sums| sums[0]).collect::<Vec<_>>());
+            // The CSV leaves periods out in which there was no client.
+            let moved = |sums: Vec<u64>| sums.into_iter().filter(|sum| *sum > 0).collect::<Vec<_>>();
+            prop_assert_eq!(moved(shown), moved(per_period.values().map(|sums| sums[0]).collect()));
         }
         let matrix: u64 = html.match_indices(" bytes from ").map(|(at, _)| {
             html[..at].rsplit('"').next().unwrap().replace(',', "").parse::<u64>().unwrap()
