@@ -5,8 +5,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const NOUNS: &[&str] = &["frame", "packet", "time", "traffic"];
-
 /// Every module with the modules it may name. Nouns know each other, the core knows nouns, edges know both and never
 /// each other; only commands know everything.
 const MAY_KNOW: [(&str, &[&str]); 22] = [
@@ -16,16 +14,16 @@ const MAY_KNOW: [(&str, &[&str]); 22] = [
     ("traffic", &["packet", "time"]),
     ("coverage", &["time"]),
     ("zone", &["time"]),
-    ("period", &["time", "zone"]),
+    ("period", &["zone"]),
     ("when", &["time", "zone", "period"]),
-    ("parse", NOUNS),
+    ("parse", &["frame", "packet", "traffic"]),
     ("meter", &["frame", "packet", "time", "traffic", "parse"]),
     ("report", &["time", "traffic", "zone", "period", "coverage", "zerotier", "quota"]),
     ("quota", &["time", "traffic", "zone", "period", "meter", "zerotier"]),
-    ("zerotier", NOUNS),
+    ("zerotier", &["packet", "traffic"]),
     ("metrics", &["frame", "packet", "time", "traffic", "meter", "zerotier"]),
-    ("capture", NOUNS),
-    ("store", &["frame", "packet", "time", "traffic", "coverage", "zerotier"]),
+    ("capture", &["frame", "packet", "time"]),
+    ("store", &["time", "traffic", "coverage", "zerotier"]),
     ("web", &[]),
     ("cli", &["packet", "time", "traffic", "zone", "period", "meter", "quota", "report", "web", "zerotier"]),
     (
@@ -40,8 +38,11 @@ const MAY_KNOW: [(&str, &[&str]); 22] = [
     ("lib", &[]),
 ];
 
+/// Crates that any module may name.
+const EVERYWHERE: [&str; 2] = ["anyhow", "rustix"];
+
 /// Where a crate may be named.
-const AT_HOME: [(&str, &[&str]); 22] = [
+const AT_HOME: [(&str, &[&str]); 27] = [
     ("twox_hash", &["store"]),
     ("tempfile", &["store", "commands"]),
     ("sha2", &["commands"]),
@@ -57,12 +58,17 @@ const AT_HOME: [(&str, &[&str]); 22] = [
     ("rusqlite", &["store"]),
     ("prometheus", &["metrics"]),
     ("hyper", &["web"]),
+    ("hyper_util", &["web"]),
+    ("tokio", &["web", "commands"]),
     ("rustls", &["web"]),
     ("rustls_native_certs", &["web"]),
     ("socket2", &["capture", "web"]),
     ("clap", &["cli"]),
     ("toml", &["cli"]),
     ("chrono", &["time", "zone", "period"]),
+    ("chrono_tz", &["zone"]),
+    ("iana_time_zone", &["commands"]),
+    ("indicatif", &["commands"]),
     ("landlock", &["commands"]),
 ];
 
@@ -111,6 +117,7 @@ fn names_after<'a>(text: &'a str, prefix: &str) -> BTreeSet<&'a str> {
 
 #[test]
 fn modules_know_only_what_stands_before_them() {
+    let mut used = BTreeSet::new();
     for Source { module, path, code } in sources() {
         let Some((_, allowed)) = MAY_KNOW.iter().find(|(name, _)| *name == module) else {
             panic!("{} belongs to a module that MAY_KNOW does not list", path.display());
@@ -121,8 +128,27 @@ fn modules_know_only_what_stands_before_them() {
                 "{} names crate::{known}; {module} may know {allowed:?}",
                 path.display()
             );
+            used.insert((module.clone(), known.to_owned()));
         }
     }
+    for (module, allowed) in MAY_KNOW {
+        for known in allowed {
+            assert!(used.contains(&(module.to_owned(), (*known).to_owned())), "{module} has no need to know {known}");
+        }
+    }
+}
+
+#[test]
+fn every_crate_has_a_home() {
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
+    let tables = manifest.split("\n[").filter(|table| {
+        let head = table.lines().next().unwrap();
+        head.ends_with("dependencies]") && !head.starts_with("dev-")
+    });
+    let names = tables.flat_map(|table| table.lines().skip(1)).filter_map(|line| line.split_once(" = "));
+    let names: BTreeSet<_> = names.map(|(name, _)| name.replace('-', "_")).collect();
+    let known: BTreeSet<_> = AT_HOME.iter().map(|(name, _)| *name).chain(EVERYWHERE).map(str::to_owned).collect();
+    assert_eq!(names, known);
 }
 
 #[test]
