@@ -4,6 +4,7 @@ use std::fmt;
 
 use chrono::{Datelike, Days, Months, NaiveDate, Offset, Weekday};
 
+use crate::time::Timestamp;
 use crate::zone::Zone;
 
 /// How long a period is.
@@ -140,7 +141,7 @@ impl Calendar {
 
     /// The first second of a date, or of the first one after it that there is in the zone.
     fn start(&self, date: NaiveDate) -> Option<i64> {
-        date.iter_days().take(3).find_map(|date| self.zone.start_of(date)).map(|time| time.clamped().0)
+        date.iter_days().take(3).find_map(|date| self.zone.start_of(date)).and_then(Timestamp::whole_seconds)
     }
 }
 
@@ -178,6 +179,14 @@ mod tests {
         let found = periods(zone, every, from, expected.len());
         let found: Vec<_> = found.iter().map(|(label, quarters)| (label.as_str(), *quarters)).collect();
         assert_eq!(found, expected, "{zone} {every:?}");
+    }
+
+    #[test]
+    fn the_last_day_ends_where_it_ends() {
+        let last = Zone::absolute("9999-12-31T23:59:59Z").unwrap().clamped().0;
+        for every in [Every::Day, Every::Month { start: 1 }, Every::Year] {
+            assert_eq!(calendar("UTC", every).period(last).unwrap().end, last + 1);
+        }
     }
 
     #[test]

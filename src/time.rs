@@ -88,6 +88,11 @@ impl Timestamp {
         }
     }
 
+    /// Seconds since the epoch, not clamped.
+    pub fn whole_seconds(self) -> Option<i64> {
+        i64::try_from(self.0.div_euclid(SECOND)).ok()
+    }
+
     /// The five-minute bucket that holds this time.
     pub fn bucket(self) -> Bucket {
         let (seconds, _) = self.clamped();

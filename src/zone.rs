@@ -1,9 +1,14 @@
 //! Time zones: dates as people write them become [`Timestamp`]s.
 
-use chrono::{DateTime, Datelike, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeZone};
+use chrono::{
+    DateTime, Datelike, FixedOffset, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeDelta, TimeZone,
+};
 use chrono_tz::{GapInfo, Tz};
 
 use crate::time::Timestamp;
+
+/// The last year of which chrono-tz knows how clocks are changed. Every later year is like one of the 28 up to it.
+const LAST_KNOWN_YEAR: i32 = 2099;
 
 /// An IANA time zone. The rules are built in: nothing is read from the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +42,7 @@ impl Zone {
             "give a date (2026-03-29), a date and time ('2026-03-29 14:00'), RFC 3339 (2026-03-29T12:00:00Z), \
              or words like today, 'yesterday 22:00', this-month or 7d",
         )?;
-        match self.0.from_local_datetime(&local) {
+        match self.clocks_show(local) {
             LocalResult::Single(time) => Ok(stamp(&time)),
             LocalResult::Ambiguous(first, second) => Err(format!(
                 "{text} comes twice in {} that day; give {} or {}",
@@ -52,14 +57,29 @@ impl Zone {
     /// The first instant of a day: not always midnight. None if the zone skips the whole day.
     pub(crate) fn start_of(self, date: NaiveDate) -> Option<Timestamp> {
         let midnight = date.and_time(NaiveTime::MIN);
-        let first = self.0.from_local_datetime(&midnight).earliest();
-        let first = first.or_else(|| GapInfo::new(&midnight, &self.0)?.end)?;
+        let first = self.clocks_show(midnight).earliest();
+        let in_gap = || {
+            let later = since_known_year(date)?;
+            GapInfo::new(&midnight.checked_sub_signed(later)?, &self.0)?.end?.fixed_offset().checked_add_signed(later)
+        };
+        let first = first.or_else(in_gap)?;
         (first.date_naive() == date).then(|| stamp(&first))
     }
 
     /// What the zone's clocks and calendars show at a moment, in seconds since the epoch.
-    pub(crate) fn local(self, second: i64) -> Option<DateTime<Tz>> {
-        Some(DateTime::from_timestamp(second, 0)?.with_timezone(&self.0))
+    pub(crate) fn local(self, second: i64) -> Option<DateTime<FixedOffset>> {
+        let moment = DateTime::from_timestamp(second, 0)?;
+        let known = moment.checked_sub_signed(since_known_year(moment.date_naive())?)?;
+        Some(moment.with_timezone(&known.with_timezone(&self.0).offset().fix()))
+    }
+
+    /// The moments at which the zone's clocks show this.
+    fn clocks_show(self, local: NaiveDateTime) -> LocalResult<DateTime<FixedOffset>> {
+        let later = since_known_year(local.date());
+        match later.and_then(|later| Some((local.checked_sub_signed(later)?, later))) {
+            Some((known, later)) => self.0.from_local_datetime(&known).map(|time| time.fixed_offset() + later),
+            None => LocalResult::None,
+        }
     }
 
     /// The date at a moment, as [`Zone::instant`] reads it.
@@ -70,7 +90,7 @@ impl Zone {
     /// A moment, in seconds since the epoch, as RFC 3339 has it with the zone's offset. In UTC where that cannot be written:
     /// an offset of other than whole minutes, as local mean times had, or a year beyond four digits.
     pub fn label(self, second: i64) -> String {
-        let is_plain = |local: &DateTime<Tz>| {
+        let is_plain = |local: &DateTime<FixedOffset>| {
             local.offset().fix().local_minus_utc() % 60 == 0 && (0..=9999).contains(&local.year())
         };
         self.local(second).filter(is_plain).map_or_else(
@@ -85,7 +105,22 @@ impl Zone {
     }
 }
 
-fn stamp(time: &DateTime<Tz>) -> Timestamp {
+/// How much later a date is than that of a year whose clocks are known to be changed like those of its own: which begins
+/// on the same day of the week, and is as long.
+fn since_known_year(date: NaiveDate) -> Option<TimeDelta> {
+    match date.year() {
+        ..=LAST_KNOWN_YEAR => return Some(TimeDelta::zero()),
+        // What is added must not run out of dates.
+        100_000.. => return None,
+        _ => (),
+    }
+    let first = date.with_ordinal(1)?;
+    let known = (LAST_KNOWN_YEAR - 27..=LAST_KNOWN_YEAR).filter_map(|year| NaiveDate::from_yo_opt(year, 1));
+    let is_alike = |known: &NaiveDate| known.weekday() == first.weekday() && known.leap_year() == first.leap_year();
+    Some(first - known.into_iter().find(is_alike)?)
+}
+
+fn stamp(time: &DateTime<FixedOffset>) -> Timestamp {
     Timestamp::new(time.timestamp(), u64::from(time.timestamp_subsec_nanos()))
 }
 
@@ -114,6 +149,28 @@ mod tests {
         assert_eq!(at("America/Sao_Paulo", "2018-11-04"), "2018-11-04T03:00:00Z");
         // A whole day was.
         assert_eq!(at("Pacific/Apia", "2011-12-30"), "there is no 2011-12-30 in Pacific/Apia");
+    }
+
+    /// Against the rules themselves: in Berlin the last Sundays of March and October, at one in UTC.
+    #[test]
+    fn clocks_are_changed_after_the_years_that_are_known() {
+        let berlin = Zone::named("Europe/Berlin").unwrap();
+        for year in 2090..2600 {
+            let last_sunday = |month| {
+                let last = NaiveDate::from_ymd_opt(year, month, 31).unwrap();
+                let days = last.weekday().num_days_from_sunday();
+                (last - TimeDelta::days(days.into())).and_hms_opt(1, 0, 0).unwrap().and_utc().timestamp()
+            };
+            for (change, before, after) in [(last_sunday(3), "+01:00", "+02:00"), (last_sunday(10), "+02:00", "+01:00")]
+            {
+                assert_eq!(berlin.offset(change - 1).unwrap(), before, "{year}");
+                assert_eq!(berlin.offset(change).unwrap(), after, "{year}");
+            }
+        }
+        assert_eq!(at("Europe/Berlin", "2106-02-07"), "2106-02-06T23:00:00Z");
+        assert_eq!(at("Europe/Berlin", "2105-07-07 14:00"), "2105-07-07T12:00:00Z");
+        assert_eq!(at("America/New_York", "2100-07-01"), "2100-07-01T04:00:00Z");
+        assert!(at("Europe/Berlin", "2105-03-29 02:30").contains("skip"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ const MAY_KNOW: [(&str, &[&str]); 22] = [
     ("traffic", &["packet", "time"]),
     ("coverage", &["time"]),
     ("zone", &["time"]),
-    ("period", &["zone"]),
+    ("period", &["time", "zone"]),
     ("when", &["time", "zone", "period"]),
     ("parse", &["frame", "packet", "traffic"]),
     ("meter", &["frame", "packet", "time", "traffic", "parse"]),

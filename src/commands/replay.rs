@@ -15,9 +15,11 @@ use super::query::{check_members, query};
 use super::{Status, place, say, summary};
 use crate::capture::{Filter, History, Problem, Source};
 use crate::cli;
+use crate::frame::Frame;
 use crate::meter::Meter;
 use crate::report::thousands;
 use crate::store;
+use crate::time::Timestamp;
 use crate::when::When;
 
 /// Rows of the matrix that are gathered before they are summed up: bounds memory, whatever the times are. The fewer, the
@@ -39,7 +41,7 @@ pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
     let destination = Destination::open(output)?;
     let mut database =
         args.db.as_deref().map(|db| Database::open(db, args.bucket, args.overlap, &query.named)).transpose()?;
-    let mut totals = Sums::new(output, query)?;
+    let totals = Sums::new(output, query)?;
     let companions = args.db.as_deref().map(store::companions).unwrap_or_default();
     let used = sources.iter().filter_map(Source::path).chain(args.db.as_deref());
     destination.must_not_be(used.chain(companions.iter().map(PathBuf::as_path)))?;
@@ -55,64 +57,33 @@ pub(super) fn run(args: cli::Replay) -> anyhow::Result<Status> {
         return Ok(Status::Nothing);
     }
 
-    let mut filter = args.counting.filter.clone().map(Filter::new);
-    let mut meter = Meter::new(args.counting.settings(0));
-    let mut progress = Progress::new(&history, output.quiet);
-    let imports = database.is_some();
-    let max_rows = if imports { MAX_ROWS_TO_STORE } else { MAX_ROWS };
-    let selects = filter.is_some() || since.is_some() || until.is_some();
-    // A loop of its own for what nearly every replay is.
-    let is_plain = !selects && !imports && !totals.has_steps();
-    let broken_off = if is_plain {
-        history.read(|_, frame| {
-            meter.defer(frame);
-            if progress.frame()
-                && meter.rows() >= max_rows
-                && let Err(error) = take(&mut meter, &mut totals, None)
-            {
-                return ControlFlow::Break(error);
-            }
-            ControlFlow::Continue(())
-        })
-    } else {
-        history.read(|source, frame| {
-            progress.frame();
-            if selects {
-                // The filter first: where it cannot be compiled, that is an error even if no frame is in time.
-                match filter.as_mut().map_or(Ok(true), |filter| filter.accepts(frame)) {
-                    Ok(true) => (),
-                    Ok(false) => return ControlFlow::Continue(()),
-                    Err(error) => return ControlFlow::Break(error),
-                }
-                if since.is_some_and(|since| frame.time < since) || until.is_some_and(|until| frame.time >= until) {
-                    return ControlFlow::Continue(());
-                }
-            }
-            if totals.leaves_step(frame.time) {
-                if let Err(error) = take(&mut meter, &mut totals, database.as_mut()) {
-                    return ControlFlow::Break(error);
-                }
-                totals.enter_step(frame.time);
-            }
-            if imports {
-                inputs[source].record(meter.frame(frame), frame.time);
-            } else {
-                meter.defer(frame);
-            }
-            if meter.rows() >= max_rows
-                && let Err(error) = take(&mut meter, &mut totals, database.as_mut())
-            {
-                return ControlFlow::Break(error);
-            }
-            ControlFlow::Continue(())
-        })
+    let mut reading = Reading {
+        is_plain: database.is_none()
+            && args.counting.filter.is_none()
+            && (since, until) == (None, None)
+            && !totals.has_steps(),
+        filter: args.counting.filter.clone().map(Filter::new),
+        since,
+        until,
+        meter: Meter::new(args.counting.settings(0)),
+        max_rows: if database.is_some() { MAX_ROWS_TO_STORE } else { MAX_ROWS },
+        totals,
+        database,
+        inputs,
+        progress: Progress::new(&history, output.quiet),
     };
+    let broken_off = history.read(|source, frame| match reading.frame(source, frame) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(error),
+    });
     if let Some(error) = broken_off {
         return Err(error);
     }
-    take(&mut meter, &mut totals, database.as_mut())?;
-    progress.finish();
+    reading.take()?;
+    reading.progress.finish();
 
+    let Reading { mut meter, totals, database, mut inputs, .. } = reading;
+    let imports = database.is_some();
     let stats = meter.stats();
     let diagnosis = meter.diagnosis();
     for problem in history.problems().iter().filter(|problem| is_hopeless(problem)) {
@@ -152,12 +123,67 @@ fn complain(history: &History, unread: &[String]) {
     }
 }
 
-/// Moves what was counted into the report, and into the database if there is one.
-fn take(meter: &mut Meter, totals: &mut Sums, database: Option<&mut Database>) -> anyhow::Result<()> {
-    meter.show(|directory, rows| {
-        totals.add_delta(directory, rows)?;
-        database.map_or(Ok(()), |database| database.add(directory, rows))
-    })
+/// A replay at work.
+struct Reading {
+    meter: Meter,
+    totals: Sums,
+    /// Rows that are gathered.
+    max_rows: usize,
+    progress: Progress,
+    /// Whether every frame counts, and nothing has to be done about it but that.
+    is_plain: bool,
+    filter: Option<Filter>,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    database: Option<Database>,
+    inputs: Vec<Input>,
+}
+
+impl Reading {
+    /// Takes in the next frame, which is of this input.
+    #[inline(always)]
+    fn frame(&mut self, source: usize, frame: &Frame<'_>) -> anyhow::Result<()> {
+        if self.progress.frame() && self.meter.rows() >= self.max_rows {
+            self.take()?;
+        }
+        if self.is_plain {
+            self.meter.defer(frame);
+            return Ok(());
+        }
+        self.chosen_frame(source, frame)
+    }
+
+    /// The same where not all frames count, or more has to be done about those that do.
+    #[inline(never)]
+    fn chosen_frame(&mut self, source: usize, frame: &Frame<'_>) -> anyhow::Result<()> {
+        // The filter first: where it cannot be compiled, that is an error even if no frame is in time.
+        if !self.filter.as_mut().map_or(Ok(true), |filter| filter.accepts(frame))? {
+            return Ok(());
+        }
+        if self.since.is_some_and(|since| frame.time < since) || self.until.is_some_and(|until| frame.time >= until) {
+            return Ok(());
+        }
+        if self.totals.leaves_step(frame.time) {
+            self.take()?;
+            self.totals.enter_step(frame.time);
+        }
+        if self.database.is_some() {
+            self.inputs[source].record(self.meter.frame(frame), frame.time);
+        } else {
+            self.meter.defer(frame);
+        }
+        Ok(())
+    }
+
+    /// Moves what was counted into the report, and into the database if there is one.
+    #[inline(never)]
+    fn take(&mut self) -> anyhow::Result<()> {
+        let Reading { meter, totals, database, .. } = self;
+        meter.show(|directory, rows| {
+            totals.add_delta(directory, rows)?;
+            database.as_mut().map_or(Ok(()), |database| database.add(directory, rows))
+        })
+    }
 }
 
 /// A bar on a terminal: bytes, packets per second, time left.

@@ -69,8 +69,8 @@ impl Clock {
     /// before.
     #[inline(always)]
     pub(super) fn next(&mut self, time: Timestamp) -> bool {
-        let ahead = (time.0 as u64).wrapping_sub(self.latest.0 as u64);
-        let is_next = era(time) == era(self.latest) && ahead.wrapping_sub(1) < self.step;
+        let ahead = (time.0 as u64).checked_sub(self.latest.0 as u64);
+        let is_next = era(time) == era(self.latest) && ahead.is_some_and(|ahead| ahead.wrapping_sub(1) < self.step);
         if is_next {
             self.latest = time;
         }

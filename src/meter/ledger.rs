@@ -244,7 +244,9 @@ impl Latest {
     fn at(time: Timestamp) -> Self {
         let bucket = time.bucket();
         let (start, len) = (Timestamp::new(bucket.start, 0).0 as u64, u64::from(bucket.seconds) * SECOND as u64);
-        Latest { start, len, bucket }
+        // One that an era ends in, or that time was only brought into, is looked for each time.
+        let is_whole = start.checked_add(len).is_some() && bucket.time(bucket.offset(time)) == time;
+        Latest { start, len: if is_whole { len } else { 0 }, bucket }
     }
 
     /// The bucket, if it is that of this time. What lies beyond the years that buckets reach finds none.

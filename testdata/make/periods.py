@@ -127,6 +127,11 @@ def write(w):
     fixture("berlin-spring", spring, "day", "Europe/Berlin")
     fixture("berlin-autumn", autumn, "day", "Europe/Berlin")
     fixture("berlin-both", spring[:5] + autumn[3:], "day", "Europe/Berlin")
+    # The last years that a classic capture can tell of.
+    late = edges("2100-03-27T23:00:00+00:00", "2100-07-15T22:00:00+00:00", "2105-10-25T23:00:00+00:00")
+    fixture("berlin-late", late[:3], "day", "Europe/Berlin")
+    fixture("berlin-late-summer", late[3:6], "day", "Europe/Berlin")
+    fixture("berlin-late-autumn", late[6:], "day", "Europe/Berlin")
     # The hour that is not there, and the one that is there twice.
     fixture("berlin-hours-spring", edges("2026-03-29T00:00:00+00:00", "2026-03-29T01:00:00+00:00", "2026-03-29T03:00:00+00:00"),
             "hour", "Europe/Berlin")

@@ -80,6 +80,12 @@ def next_generation(w):
     stamped("year-9999", tsresol(0), [253402300799, 253402300800, 2**64 - 1],
             ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59.999999999Z", "9999-12-31T23:59:59.999999999Z"])
     stamped("year-0", tsresol(0) + tsoffset(-2**63), [0], ["0000-01-01T00:00:00Z"])
+    # C12, C8: the same bytes at the last nanosecond that 64 bits hold and at the first are no copies; nor are such times
+    # in one bucket, whose number 64 bits would give to both.
+    stamps = ["2554-07-21T23:34:33.709551615Z", "1970-01-01T00:00:00.000000001Z"]
+    data = shb() + idb(options=tsresol(9)) + epb(2**64 - 1, PACKETS[0]) + epb(1, PACKETS[0])
+    w.fixture("time/pcapng-64-bits-copy", data, [(text, A, B, 100) for text in stamps], kind="pcapng")
+    stamped("64-bits-bucket", tsresol(9), [2**64 - NS, NS], ["2554-07-21T23:34:32.709551616Z", "1970-01-01T00:00:01Z"])
     # C12: options stop at the first that lies about its length: the resolution behind it is not read, so 1 is a
     # microsecond. What stood before it holds.
     lie = struct.pack("<HH", 2, 99) + bytes(4)
