@@ -265,7 +265,8 @@ fn check_says_whether_one_is_exceeded() {
     for flags in [&["--since", "today"][..], &["--every", "day"], &["--by", "pair"], &["--top", "1"]] {
         assert!(place.run(&[&["report"], flags].concat()).refusal().contains("cannot be used with"), "{flags:?}");
     }
-    assert!(place.run(&["quota", "check", "--format", "openmetrics"]).refusal().contains("quotas come as table"));
+    assert!(place.run(&["quota", "check", "--format", "openmetrics"]).refusal().contains("openmetrics"));
+    assert!(place.run(&["report", "--format", "openmetrics"]).refusal().contains("quotas come as table"));
     std::fs::write(place.quotas(), QUOTAS.replace("client = \"10.0.0.1\"", "member = \"bob\"")).unwrap();
     let refused = place.run(&["quota", "check"]);
     assert!(refused.refusal().contains("quotas.toml: quota 'alice': no member is called 'bob'"), "{refused:?}");

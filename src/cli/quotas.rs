@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::values::{bytes, format, origin};
+use super::values::{bytes, origin, quota_format};
 use super::{Form, Origins, Who};
 use crate::meter::Cidr;
 use crate::period::Every;
@@ -22,7 +22,8 @@ const EXAMPLES: &str = "Examples:
   tz = \"Europe/Berlin\"
   [[quota]]
   name = \"alice\"
-  client = \"10.147.20.11\"        # or member = \"6df5629e82\", or its name; or group = [\"10.147.20.11\", \"fd00::/8\", \"bob\"]
+  client = \"10.147.20.11\"        # or: member = \"6df5629e82\" (or its name),
+                                 #     group = [\"fd00::/8\", \"bob\"]
   bytes = \"50GB\"                 # kB, MB, GB, TB; KiB, MiB, GiB, TiB
   period = \"month\"               # hour, day, week, month
   start-day = 14                 # on which a month begins
@@ -54,7 +55,7 @@ pub struct QuotaCheck {
     #[arg(long, value_name = "ZONE")]
     pub tz: Option<String>,
     /// How to print [default: table on a terminal, csv otherwise]
-    #[arg(long, value_name = "FORMAT", value_parser = format())]
+    #[arg(long, value_name = "FORMAT", value_parser = quota_format())]
     pub format: Option<Form>,
     /// Who members are.
     #[command(flatten)]

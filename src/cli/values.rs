@@ -64,6 +64,15 @@ pub(super) fn format() -> impl TypedValueParser<Value = Form> {
     ])
 }
 
+/// Those that quotas come in.
+pub(super) fn quota_format() -> impl TypedValueParser<Value = Form> {
+    one_of(&[
+        ("table", Form::Report(Format::Table)),
+        ("csv", Form::Report(Format::Csv)),
+        ("json", Form::Report(Format::Json)),
+    ])
+}
+
 /// Whole seconds.
 pub(super) fn step(text: &str) -> Result<i64, String> {
     let seconds = span(text).filter(|span| span.0 % SECOND == 0).map(Span::as_seconds);
@@ -130,9 +139,11 @@ pub(super) fn idle(text: &str) -> Result<Span, String> {
 }
 
 pub(super) fn retain(text: &str) -> Result<Retain, String> {
-    let wrong = "give a time of at least a second, like 400d, or 'forever'";
+    let wrong = "give a time of at least a second with its unit, like 400d or 36h, or 'forever'";
     match text {
         "forever" => Ok(Retain::Forever),
+        // A unit that was forgotten must not delete what is older than 400 seconds.
+        _ if text.ends_with(|c: char| c.is_ascii_digit()) => Err(wrong.to_owned()),
         _ => idle(text).map(Retain::Time).map_err(|_| wrong.to_owned()),
     }
 }
@@ -234,7 +245,7 @@ mod tests {
     fn history_is_kept_for_a_time_or_forever() {
         assert_eq!(retain("400d"), Ok(Retain::Time(Span::seconds(400 * 86_400))));
         assert_eq!(retain("forever"), Ok(Retain::Forever));
-        assert!(retain("0").is_err() && retain("ever").is_err());
+        assert!(["0", "0s", "ever", "400"].iter().all(|bad| retain(bad).is_err()));
     }
 
     #[test]
