@@ -95,9 +95,7 @@ impl Reader {
         next_cut: impl FnMut(i64) -> Option<i64>,
         each: impl FnMut(&str, Bucket, Row) -> Result<()>,
     ) -> Result<()> {
-        let _now = self.moment()?;
-        rows(&self.conn, origin, range, next_cut, each).map_err(|error| blame(&self.path, "cannot read", error))?;
-        self.check_unwritten()
+        self.read(|conn| rows(conn, origin, range, next_cut, each))
     }
 
     /// Gives `each` the network's name and when it was first seen for every end that ever moved something, of the given
@@ -106,9 +104,7 @@ impl Reader {
     /// # Errors
     /// If the database cannot be read or is damaged.
     pub fn first_seen(&self, origin: Option<Origin>, each: impl FnMut(&str, Endpoint, Timestamp)) -> Result<()> {
-        let _now = self.moment()?;
-        first_seen(&self.conn, origin, each).map_err(|error| blame(&self.path, "cannot read", error))?;
-        self.check_unwritten()
+        self.read(|conn| first_seen(conn, origin, each))
     }
 
     /// The names of all networks: the id, or what they are called as long as nobody knows it.
@@ -117,12 +113,12 @@ impl Reader {
     /// If the database cannot be read or is damaged.
     pub fn networks(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
-        let read = NETWORK.scan(&self.conn, |row| {
-            names.push(row.get(1)?);
-            Ok(())
-        });
-        read.map_err(|error| blame(&self.path, "cannot read", error))?;
-        self.check_unwritten()?;
+        self.read(|conn| {
+            NETWORK.scan(conn, |row| {
+                names.push(row.get(1)?);
+                Ok(())
+            })
+        })?;
         Ok(names)
     }
 
@@ -132,9 +128,7 @@ impl Reader {
     /// # Errors
     /// If the database cannot be read or is damaged. What came before is not to be believed then.
     pub fn observed(&self, each: impl FnMut(&str, i64, &Observed)) -> Result<()> {
-        let _now = self.moment()?;
-        coverage::scan(&self.conn, each).map_err(|error| blame(&self.path, "cannot read", error))?;
-        self.check_unwritten()
+        self.read(|conn| coverage::scan(conn, each))
     }
 
     /// Since when there is live usage, if what was before has been deleted.
@@ -142,8 +136,7 @@ impl Reader {
     /// # Errors
     /// If the database cannot be read or is damaged.
     pub fn live_from(&self) -> Result<Option<Timestamp>> {
-        let history = History::read(&self.conn).map_err(|error| blame(&self.path, "cannot read", error))?;
-        self.check_unwritten()?;
+        let history = self.read(History::read)?;
         Ok(history.live_from.map(|seconds| Timestamp::new(seconds, 0)))
     }
 
@@ -152,9 +145,15 @@ impl Reader {
     /// # Errors
     /// If it cannot be read or is damaged.
     pub fn check(&self) -> Result<()> {
+        self.read(verify)
+    }
+
+    /// What `look` finds, all of one moment: rows and the seal over them are read one after the other.
+    pub(super) fn read<T>(&self, look: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         let _now = self.moment()?;
-        verify(&self.conn).map_err(|error| blame(&self.path, "cannot read", error))?;
-        self.check_unwritten()
+        let found = look(&self.conn).map_err(|error| blame(&self.path, "cannot read", error))?;
+        self.check_unwritten()?;
+        Ok(found)
     }
 
     /// What is read while this lives is of one moment; of a snapshot all is.
