@@ -31,6 +31,8 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     let [wal, shm] = store::companions(&database.path);
     destination.must_not_be([database.path.as_path(), &wal, &shm])?;
 
+    // Coverage is that of the bytes beside it, whatever `serve` commits or deletes meanwhile.
+    let moment = reader.moment()?;
     check_network(&reader, output.who.network_id)?;
     let told = std::mem::take(&mut query.named.roster);
     query.named.roster = reader.roster()?;
@@ -68,6 +70,8 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     if let Some(live_from) = live_from {
         summary["live_from"] = json!(live_from.to_string());
     }
+    // Whoever the page is for may take all day to read it.
+    drop(moment);
     // Zeros would say that nothing was there.
     destination.print(sums, output, (live_from.or(since), until), &summary)?;
     if !output.quiet {

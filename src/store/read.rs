@@ -156,8 +156,12 @@ impl Reader {
         Ok(found)
     }
 
-    /// What is read while this lives is of one moment; of a snapshot all is.
-    pub(super) fn moment(&self) -> Result<Option<Transaction<'_>>> {
+    /// What is read while this lives is of one moment, that of the first look; of a snapshot all is. As long as it lives,
+    /// the log beside the database grows.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn moment(&self) -> Result<Option<Transaction<'_>>> {
         Ok(self.conn.is_autocommit().then(|| self.conn.unchecked_transaction()).transpose()?)
     }
 

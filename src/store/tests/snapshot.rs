@@ -65,3 +65,27 @@ fn what_is_committed_between_rows_and_their_seal_is_no_damage() {
     });
     assert_eq!((made, reader.live_from().unwrap()), (100, Some(at(100))));
 }
+
+#[test]
+fn looks_of_one_moment_fit_together() {
+    let (_dir, db) = place();
+    let mut writer = Writer::open(&db).unwrap();
+    let network = writer.network("n", "").unwrap();
+    store(&mut writer, Origin::Live, &[packet(0, 1, 7, at(0))]);
+    let reader = writer.snapshot().unwrap();
+    reader.conn.execute_batch("ROLLBACK").unwrap();
+    let observed = || {
+        let mut starts = Vec::new();
+        reader.observed(|_, start, _| starts.push(start)).unwrap();
+        starts
+    };
+    let moment = reader.moment().unwrap();
+    assert_eq!(bytes(&reader), 7);
+    store(&mut writer, Origin::Live, &[packet(0, 1, 30, at(300))]);
+    writer.begin().unwrap();
+    writer.add_observed(network, &BTreeMap::from([(300, seen(0..300, 1))])).unwrap();
+    writer.commit().unwrap();
+    assert_eq!((bytes(&reader), observed()), (7, vec![]), "two looks, one moment");
+    drop(moment);
+    assert_eq!((bytes(&reader), observed()), (37, vec![300]));
+}
