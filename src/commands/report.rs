@@ -13,7 +13,7 @@ use crate::cli::{self, Form, Origins};
 use crate::report::{Query, fitting, thousands};
 use crate::store::{self, Reader};
 use crate::time::Timestamp;
-use crate::traffic::{Counts, End, Origin, Seen};
+use crate::traffic::{Counts, End, Origin, Row, Seen};
 use crate::when::When;
 
 pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
@@ -106,12 +106,12 @@ impl Gathered {
     ) -> anyhow::Result<Self> {
         let mut sums = Sums::new(output, query)?;
         let (mut total, mut seen) = (Counts::default(), None::<Seen>);
-        let cuts = sums.cuts();
-        if output.format == Some(Form::OpenMetrics) {
+        let (cuts, is_series) = (sums.cuts(), output.format == Some(Form::OpenMetrics));
+        if is_series {
             // Whose a row is may show in another one.
             reader.first_seen(origin, |network, endpoint, first| sums.know(network, endpoint, first))?;
         }
-        reader.rows(origin, range, cuts, |network, bucket, row| {
+        let each = |network: &str, bucket, row: Row| {
             if !sums.shows(network, &row) {
                 return Ok(());
             }
@@ -122,7 +122,12 @@ impl Gathered {
             }
             seen.get_or_insert(row.seen).merge(row.seen);
             Ok(())
-        })?;
+        };
+        if is_series {
+            reader.buckets(origin, range, each)?;
+        } else {
+            reader.rows(origin, range, cuts, each)?;
+        }
         if output.every().is_some() {
             reader.first_seen(origin, |network, endpoint, first| sums.know(network, endpoint, first))?;
         }

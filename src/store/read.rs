@@ -92,10 +92,23 @@ impl Reader {
         &self,
         origin: Option<Origin>,
         range: Range<Option<i64>>,
-        next_cut: impl FnMut(i64) -> Option<i64>,
+        mut next_cut: impl FnMut(i64) -> Option<i64>,
         each: impl FnMut(&str, Bucket, Row) -> Result<()>,
     ) -> Result<()> {
-        self.read(|conn| rows(conn, origin, range, next_cut, each))
+        self.read(|conn| rows(conn, origin, range, Some(&mut next_cut), each))
+    }
+
+    /// The same without cuts, every bucket as it is kept.
+    ///
+    /// # Errors
+    /// As [`Reader::rows`], if a bucket begins before the range and ends within it, or the other way round.
+    pub fn buckets(
+        &self,
+        origin: Option<Origin>,
+        range: Range<Option<i64>>,
+        each: impl FnMut(&str, Bucket, Row) -> Result<()>,
+    ) -> Result<()> {
+        self.read(|conn| rows(conn, origin, range, None, each))
     }
 
     /// Gives `each` the network's name and when it was first seen for every end that ever moved something, of the given
@@ -274,7 +287,7 @@ fn immutable_uri(path: &Path) -> String {
 
 /// Reads everything and verifies it, by ztmon's checksums and by SQLite's rules.
 pub(super) fn verify(conn: &Connection) -> Result<()> {
-    rows(conn, None, None..None, |_| None, |_, _, _| Ok(()))?;
+    rows(conn, None, None..None, Some(&mut |_| None), |_, _, _| Ok(()))?;
     days::check(conn)?;
     coverage::scan(conn, |_, _, _| ())?;
     for table in [&TOTAL, &IMPORT, &HISTORY, &MEMBER, &ASSIGNMENT, &ADDRESS_NAME] {
