@@ -10,8 +10,8 @@ use super::output::{Destination, Sums};
 use super::query::{check_chosen, check_network, query};
 use super::{Status, place, quota};
 use crate::cli::{self, Form, Origins};
-use crate::report::{Query, fitting, thousands};
-use crate::store::{self, Reader};
+use crate::report::{Cut, Query, fitting, thousands};
+use crate::store::{self, KeptAsOne, Reader};
 use crate::time::Timestamp;
 use crate::traffic::{Counts, End, Origin, Row, Seen};
 use crate::when::When;
@@ -44,7 +44,10 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
         // Which periods fit is only known when all has been read; and buckets that are kept may be too long for any.
         let all = Query { every: None, page: false, ..query.clone() };
         query.every = read(all)?.seen.map(|seen| fitting(since.unwrap_or(seen.first), until.unwrap_or(seen.last)));
-        read(query.clone()).or_else(|_| read(Query { every: None, ..query }))?
+        match read(query.clone()) {
+            Err(error) if error.is::<KeptAsOne>() || error.is::<Cut>() => read(Query { every: None, ..query })?,
+            read => read?,
+        }
     } else {
         read(query)?
     };
