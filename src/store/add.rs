@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params};
 
 use super::level::{BUCKETS, Changes, DAY_SECONDS, DAYS, Level, REMEMBERED, Recent, Usage};
-use super::table::{self, Damage, ENDPOINT, IMPORT, NETWORK, PAIR, Puts, TOTAL, Table};
+use super::table::{self, Damage, ENDPOINT, IMPORT, Mark, NETWORK, PAIR, Puts, TOTAL, Table};
 use super::{Import, NetworkId, to_sql};
 use crate::traffic::{DeltaRow, Directory, End, Endpoint, Origin, Totals};
 
@@ -298,7 +298,11 @@ pub(super) fn network(conn: &mut Connection, name: &str, device: &str) -> Result
     if found.is_none_or(|found| (found.name.as_str(), found.device.as_str()) != (name, device)) {
         puts.put(found.map(|found| found.checksum), &[&id, &name, &device])?;
     }
+    let changed = puts.changed;
     puts.seal()?;
+    if changed {
+        Mark::advance(&tx)?;
+    }
     tx.commit()?;
     Ok(NetworkId(id))
 }
