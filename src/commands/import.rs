@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -143,7 +142,7 @@ impl Database {
             return writer.add(&mut self.source, directory, rows);
         };
         if !self.skips {
-            bail!("{}", would_count_twice(name, live, self.network.is_empty()));
+            bail!("{}", store::would_count_twice("the database", "these files", (name, live), self.network.is_empty()));
         }
         let (twice, new): (Vec<DeltaRow>, Vec<DeltaRow>) = rows.iter().partition(|row| live_at(row).is_some());
         self.added.add(counted(directory, &new));
@@ -198,19 +197,6 @@ fn counted(directory: &Directory, rows: &[DeltaRow]) -> Counts {
     let counted = rows.iter().filter(|row| directory.pair(row.pair).0.end != End::Beyond);
     counted.for_each(|row| sum.add(row.counts));
     sum
-}
-
-/// Why an import is refused.
-fn would_count_twice(network: &str, live: Range<i64>, of_any: bool) -> String {
-    let time = |seconds| Timestamp::new(seconds, 0);
-    let whose = if of_any { " (nothing says which network they are of)" } else { "" };
-    let network = if network.is_empty() { String::new() } else { format!(" of network {network}") };
-    format!(
-        "the database has {} to {}{network} captured live, and these files may hold the same packets{whose}: --overlap skip \
-         leaves out what is of such times, --overlap add counts it all the same",
-        time(live.start),
-        time(live.end)
-    )
 }
 
 /// What a file is known by, and the bytes that it was taken from: these are counted, whatever becomes of the name.

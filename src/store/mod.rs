@@ -53,7 +53,7 @@ use table::Damage;
 pub use add::Source;
 pub use forget::Forgotten;
 pub use info::{Info, NetworkInfo, is_in_use};
-pub use live::Live;
+pub use live::{Live, would_count_twice};
 pub use members::KeptMember;
 pub use merge::{Merged, Part, merge};
 pub use read::Reader;
