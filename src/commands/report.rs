@@ -13,7 +13,7 @@ use crate::cli::{self, Form, Origins};
 use crate::report::{Cut, Query, fitting, thousands};
 use crate::store::{self, KeptAsOne, Reader};
 use crate::time::Timestamp;
-use crate::traffic::{Counts, End, Origin, Row, Seen};
+use crate::traffic::{Counts, Origin, Row, Seen};
 use crate::when::When;
 
 pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
@@ -119,8 +119,7 @@ impl Gathered {
                 return Ok(());
             }
             sums.add(network, bucket, &row)?;
-            // A packet beyond the limit of pairs made a row for either end.
-            if row.src.end != End::Beyond {
+            if !row.src.end.repeats() {
                 total.add(row.counts);
             }
             seen.get_or_insert(row.seen).merge(row.seen);

@@ -122,7 +122,7 @@ impl Reader {
             let (id, src): (i64, i64) = (row.get(0)?, row.get(1)?);
             let (network, end) = *ends.get(&src).ok_or_else(|| missing("endpoint", src))?;
             networks.get_mut(&network).ok_or_else(|| missing("network", network))?.pairs += 1;
-            counts.insert(id, end != End::Beyond);
+            counts.insert(id, !end.repeats());
             Ok(())
         })?;
         BUCKET.scan(now, |row| {

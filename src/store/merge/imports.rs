@@ -100,8 +100,7 @@ fn sets<'a>(olds: &'a [Old<'a>]) -> Vec<Set<'a>> {
 fn counts(old: &Old, bucket: &Interval) -> Result<Counts> {
     let mut sum = Counts::default();
     old.scan(bucket, |pair, usage| {
-        // Such a packet has another row.
-        if !old.end(old.ends(pair)?.0)?.is_beyond() {
+        if !old.repeats(pair)? {
             sum.add(usage.counts()?);
         }
         Ok(())
