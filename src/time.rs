@@ -11,6 +11,12 @@ pub const SECOND: i128 = 1_000_000_000;
 /// Seconds in the finest bucket: five minutes, aligned to the Unix epoch.
 pub const BUCKET_SECONDS: u32 = 300;
 
+/// Seconds in a UTC day.
+pub const DAY_SECONDS: u32 = 86_400;
+
+/// How long buckets stay as fine as they were written. Later they may become longer ones.
+pub const FINE_FOR: Span = Span::seconds(7 * DAY_SECONDS as i64);
+
 /// The first second of the year 0000 and the last of the year 9999: what RFC 3339 can print.
 const FIRST_SECOND: i64 = -62_167_219_200;
 const LAST_SECOND: i64 = 253_402_300_799;

@@ -28,6 +28,12 @@ impl End {
     pub fn is_addr(self) -> bool {
         matches!(self, End::Addr(_))
     }
+
+    /// Whether a row that this end is the source of repeats packets of another row: those from [`End::Beyond`] have one
+    /// for either end and count once, for their sender.
+    pub fn repeats(self) -> bool {
+        self == End::Beyond
+    }
 }
 
 /// The address as RFC 5952 has it, or the pseudo-end's name.
@@ -377,9 +383,17 @@ impl Directory {
         (self.endpoint(src), self.endpoint(dst))
     }
 
-    /// The bytes of all packets in the rows. One from beyond the limit of pairs has two rows and counts once.
+    /// What all packets in the rows moved.
+    pub fn moved(&self, rows: &[DeltaRow]) -> Counts {
+        let mut sum = Counts::default();
+        let once = rows.iter().filter(|row| !self.pair(row.pair).0.end.repeats());
+        once.for_each(|row| sum.add(row.counts));
+        sum
+    }
+
+    /// The bytes of all packets in the rows.
     pub fn bytes(&self, rows: &[DeltaRow]) -> u64 {
-        rows.iter().filter(|row| self.pair(row.pair).0.end != End::Beyond).map(|row| row.counts.bytes).sum()
+        self.moved(rows).bytes
     }
 
     /// The row with its endpoints in full.

@@ -1,7 +1,7 @@
 //! Times as people give them: dates, clock times, and words that count from now.
 
 use crate::period::{Calendar, Every};
-use crate::time::{SECOND, Span, Timestamp};
+use crate::time::{FINE_FOR, SECOND, Span, Timestamp};
 use crate::zone::Zone;
 
 /// A time that somebody gave.
@@ -28,14 +28,11 @@ impl When {
             When::At(time) => time,
             When::Ago(time, span) => {
                 let bucket = time.bucket();
-                Timestamp::new(if span > FINE { bucket.widened(3600).start } else { bucket.start }, 0)
+                Timestamp::new(if span > FINE_FOR { bucket.widened(3600).start } else { bucket.start }, 0)
             }
         }
     }
 }
-
-/// How long buckets stay as fine as they are at first.
-const FINE: Span = Span::seconds(7 * 86_400);
 
 /// Reads a date, a date and time, RFC 3339, or one of the words:
 ///

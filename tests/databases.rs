@@ -206,8 +206,9 @@ fn a_merge_counts_no_import_that_another_has_live_unless_told_to() {
     let merge =
         |into: &str, flags: &[&str]| ztmon(&[&["db", "merge", &live, &imported, "--output", into], flags].concat());
     let refused = merge(&all, &[]).nothing();
-    let begin =
-        format!("ztmon: {live} has 2026-11-22T11:15:00Z to 2026-11-22T11:25:00Z captured live, and {imported} ");
+    let begin = format!(
+        "ztmon: {live} has 2026-11-22T11:15:00Z to 2026-11-22T11:25:00Z captured live, and imports of {imported} "
+    );
     assert!(refused.starts_with(&begin) && refused.lines().count() == 1, "{refused}");
     assert!(refused.contains("--overlap skip") && refused.contains("--overlap add"), "{refused}");
     assert!(!Path::new(&all).exists());

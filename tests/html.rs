@@ -106,6 +106,19 @@ fn what_is_kept_too_long_for_every_period_has_no_chart() {
     assert!(report(&["--every", "hour"]).refusal().contains("kept as one"));
 }
 
+#[test]
+fn periods_that_cannot_be_read_are_not_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("ztmon.db");
+    let path = db.to_str().unwrap();
+    printed(&["replay", "--quiet", "--db", path, &capture(folder.path(), 2)]);
+    let report = || run(ztmon().args(["report", "--quiet", "--db", path, "--format", "html", "--tz", "UTC"]));
+    assert!(report().stdout.contains("Bytes by hour"));
+    // The sums of the days are still sound.
+    Connection::open(&db).unwrap().execute("UPDATE usage SET bytes = bytes + 1", []).unwrap();
+    assert!(report().refusal().contains("is damaged"));
+}
+
 /// A browser with a folder of its own.
 struct Browser {
     folder: TempDir,

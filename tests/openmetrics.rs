@@ -13,6 +13,9 @@ use support::pcap::{Capture, Frame, Packet, SECOND};
 use support::serve::Setup;
 use support::{OBSERVER, real, run, ztmon};
 use tempfile::tempdir;
+use ztmon::store::{Source, Writer};
+use ztmon::time::Timestamp;
+use ztmon::traffic::{Counts, Delta, DeltaRow, Directory, Endpoint, Origin, Seen};
 
 const NOTHING: Total = Total { sent_bytes: 0, received_bytes: 0, sent_packets: 0, received_packets: 0 };
 
@@ -251,6 +254,43 @@ fn what_a_database_has_ends_now() {
             assert!(!is_sent || value == 2, "{flags:?}: {series:?}");
         }
     }
+}
+
+/// While its disk fails for long, `serve` keeps what waits by the hour and then by the day.
+#[test]
+fn a_bucket_of_a_day_wants_steps_of_a_day() {
+    let dir = tempdir().unwrap();
+    let db = dir.path().join("long.db");
+    let midnight = 20_000 * 86_400;
+    let mut writer = Writer::open(&db).unwrap();
+    let mut source = Source::new(writer.network("", "").unwrap(), Origin::Live);
+    let client = |last: u8| Endpoint { end: format!("10.0.0.{last}").parse().unwrap(), mac: None };
+    let delta = Delta { endpoints: vec![client(1), client(2)], pairs: vec![(0, 1)], rows: Vec::new() };
+    let mut directory = Directory::default();
+    directory.extend(&delta);
+    let row = |second: i64, seconds| {
+        let time = Timestamp::new(second, 0);
+        let counts = Counts { bytes: 1000, packets: 1, copies: 0 };
+        DeltaRow::new(0, time.bucket(), counts, Seen::at(time)).widened(seconds)
+    };
+    writer.begin().unwrap();
+    writer.add(&mut source, &directory, &[row(midnight + 7, 300), row(midnight + 7200, 86_400)]).unwrap();
+    writer.commit().unwrap();
+    drop(writer);
+    let report = |more: &[&str]| {
+        let args = ["report", "--quiet", "--tz", "UTC", "--format", "openmetrics", "--db"];
+        run(ztmon().args(args).arg(&db).args(more))
+    };
+    for flags in [&[][..], &["--step", "1d"]] {
+        let ended = report(flags);
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+        let found = history(&ended.stdout);
+        let sent =
+            found.iter().find(|it| it.name == "zerotier_host_sent_bytes_total" && it.labels["addr"] == "10.0.0.1");
+        assert_eq!(sent.unwrap().increments(), BTreeMap::from([(midnight + 86_400, 2000)]));
+    }
+    assert!(report(&["--step", "1h"]).refusal().contains("keeps sums of 1d; give --step 1d or a multiple of it"));
+    assert!(report(&["--since", "2024-10-04T01:00:00Z"]).refusal().contains("kept as one"));
 }
 
 #[test]

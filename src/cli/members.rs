@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::zerotier::NetworkId;
 
-/// Who clients are.
+/// Who members are, and on which network.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Members")]
 pub struct Who {

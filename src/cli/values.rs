@@ -6,7 +6,7 @@ use super::{Ends, Form, InfoFormat, Origins, Periods, Retain, Speed};
 use crate::meter::Tee;
 use crate::period::Every;
 use crate::report::{By, Format, Sort};
-use crate::time::{SECOND, Span};
+use crate::time::{DAY_SECONDS, SECOND, Span};
 use crate::traffic::{End, Origin, Overlap};
 use crate::zerotier::rules;
 
@@ -77,7 +77,7 @@ pub(super) fn quota_format() -> impl TypedValueParser<Value = Form> {
 pub(super) fn step(text: &str) -> Result<i64, String> {
     let seconds = span(text).filter(|span| span.0 % SECOND == 0).map(Span::as_seconds);
     seconds
-        .filter(|seconds| (1..=86_400).contains(seconds))
+        .filter(|seconds| (1..=DAY_SECONDS.into()).contains(seconds))
         .ok_or_else(|| "give whole seconds up to a day, like 15s, 5m or 1h".to_owned())
 }
 

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -13,7 +12,7 @@ use crate::capture::Source;
 use crate::report::{Named, thousands};
 use crate::store::{self, Import, Live, Writer};
 use crate::time::Timestamp;
-use crate::traffic::{Counts, DeltaRow, Directory, End, Origin, Outcome, Overlap, Seen};
+use crate::traffic::{Counts, DeltaRow, Directory, Origin, Outcome, Overlap, Seen};
 
 /// One of the files given.
 pub(super) struct Input {
@@ -139,15 +138,15 @@ impl Database {
         let writer = self.writer.as_mut().context("the import is over")?;
         let live_at = |row: &DeltaRow| self.live.at(&self.network, row.bucket);
         let Some((name, live)) = rows.iter().find_map(live_at) else {
-            self.added.add(counted(directory, rows));
+            self.added.add(directory.moved(rows));
             return writer.add(&mut self.source, directory, rows);
         };
         if !self.skips {
-            bail!("{}", would_count_twice(name, live, self.network.is_empty()));
+            bail!("{}", store::would_count_twice("the database", "these files", (name, live), self.network.is_empty()));
         }
         let (twice, new): (Vec<DeltaRow>, Vec<DeltaRow>) = rows.iter().partition(|row| live_at(row).is_some());
-        self.added.add(counted(directory, &new));
-        self.skipped.add(counted(directory, &twice));
+        self.added.add(directory.moved(&new));
+        self.skipped.add(directory.moved(&twice));
         writer.add(&mut self.source, directory, &new)
     }
 
@@ -189,28 +188,6 @@ impl Drop for Database {
             writer.discard();
         }
     }
-}
-
-/// What was moved in all.
-fn counted(directory: &Directory, rows: &[DeltaRow]) -> Counts {
-    let mut sum = Counts::default();
-    // A packet beyond the limit of pairs made a row for either end.
-    let counted = rows.iter().filter(|row| directory.pair(row.pair).0.end != End::Beyond);
-    counted.for_each(|row| sum.add(row.counts));
-    sum
-}
-
-/// Why an import is refused.
-fn would_count_twice(network: &str, live: Range<i64>, of_any: bool) -> String {
-    let time = |seconds| Timestamp::new(seconds, 0);
-    let whose = if of_any { " (nothing says which network they are of)" } else { "" };
-    let network = if network.is_empty() { String::new() } else { format!(" of network {network}") };
-    format!(
-        "the database has {} to {}{network} captured live, and these files may hold the same packets{whose}: --overlap skip \
-         leaves out what is of such times, --overlap add counts it all the same",
-        time(live.start),
-        time(live.end)
-    )
 }
 
 /// What a file is known by, and the bytes that it was taken from: these are counted, whatever becomes of the name.

@@ -48,16 +48,13 @@ impl Sums {
         }
     }
 
-    /// Where rows must be cut: says for a second which is the first cut behind it, if there is one.
+    /// Where rows of a report must be cut: says for a second which is the first cut behind it, if there is one.
     pub(super) fn cuts(&self) -> impl Fn(i64) -> Option<i64> + use<> {
-        let (calendar, buckets) = match self {
-            Sums::Report(builder) => (builder.calendar(), false),
-            Sums::Series(_) => (None, true),
+        let calendar = match self {
+            Sums::Report(builder) => builder.calendar(),
+            Sums::Series(_) => None,
         };
-        // No bucket is longer than an hour, or begins within one and ends in the next.
-        move |second| {
-            if buckets { Some((second.div_euclid(3600) + 1) * 3600) } else { Some(calendar?.period(second)?.end) }
-        }
+        move |second| Some(calendar?.period(second)?.end)
     }
 
     /// Notes when an end of a network was first seen.

@@ -74,6 +74,7 @@ impl Asked<'_> {
         let [wal, shm] = store::companions(&database.path);
         destination.must_not_be([database.path.as_path(), &wal, &shm, self.file])?;
         let network = self.who.network_id.or_else(|| told.only_network());
+        let moment = reader.moment()?;
         let mut roster = reader.roster()?;
         roster.merge(&told);
         check_members(&quotas, &roster).map_err(|error| anyhow!("{}: {error:#}", self.file.display()))?;
@@ -105,6 +106,7 @@ impl Asked<'_> {
             read.known.into_iter().for_each(|known| quotas.settle(known));
             unknown = read.unknown;
         }
+        drop(moment);
         let summary = json!({ "database": database.path.display().to_string(), "origin": origin_name });
         destination.print_by(|out, format, style| report::write_quotas(out, &quotas, now, format, &summary, style))?;
         unknown.values().for_each(|why| say(&format!("ztmon: {why}")));

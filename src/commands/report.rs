@@ -10,10 +10,10 @@ use super::output::{Destination, Sums};
 use super::query::{check_chosen, check_network, query};
 use super::{Status, place, quota};
 use crate::cli::{self, Form, Origins};
-use crate::report::{Query, fitting, thousands};
-use crate::store::{self, Reader};
+use crate::report::{Cut, Query, fitting, thousands};
+use crate::store::{self, KeptAsOne, Reader};
 use crate::time::Timestamp;
-use crate::traffic::{Counts, End, Origin, Seen};
+use crate::traffic::{Counts, Origin, Row, Seen};
 use crate::when::When;
 
 pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
@@ -31,6 +31,8 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     let [wal, shm] = store::companions(&database.path);
     destination.must_not_be([database.path.as_path(), &wal, &shm])?;
 
+    // Coverage is that of the bytes beside it, whatever `serve` commits or deletes meanwhile.
+    let moment = reader.moment()?;
     check_network(&reader, output.who.network_id)?;
     let told = std::mem::take(&mut query.named.roster);
     query.named.roster = reader.roster()?;
@@ -42,7 +44,10 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
         // Which periods fit is only known when all has been read; and buckets that are kept may be too long for any.
         let all = Query { every: None, page: false, ..query.clone() };
         query.every = read(all)?.seen.map(|seen| fitting(since.unwrap_or(seen.first), until.unwrap_or(seen.last)));
-        read(query.clone()).or_else(|_| read(Query { every: None, ..query }))?
+        match read(query.clone()) {
+            Err(error) if error.is::<KeptAsOne>() || error.is::<Cut>() => read(Query { every: None, ..query })?,
+            read => read?,
+        }
     } else {
         read(query)?
     };
@@ -68,6 +73,8 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     if let Some(live_from) = live_from {
         summary["live_from"] = json!(live_from.to_string());
     }
+    // Whoever the page is for may take all day to read it.
+    drop(moment);
     // Zeros would say that nothing was there.
     destination.print(sums, output, (live_from.or(since), until), &summary)?;
     if !output.quiet {
@@ -102,23 +109,27 @@ impl Gathered {
     ) -> anyhow::Result<Self> {
         let mut sums = Sums::new(output, query)?;
         let (mut total, mut seen) = (Counts::default(), None::<Seen>);
-        let cuts = sums.cuts();
-        if output.format == Some(Form::OpenMetrics) {
+        let (cuts, is_series) = (sums.cuts(), output.format == Some(Form::OpenMetrics));
+        if is_series {
             // Whose a row is may show in another one.
             reader.first_seen(origin, |network, endpoint, first| sums.know(network, endpoint, first))?;
         }
-        reader.rows(origin, range, cuts, |network, bucket, row| {
+        let each = |network: &str, bucket, row: Row| {
             if !sums.shows(network, &row) {
                 return Ok(());
             }
             sums.add(network, bucket, &row)?;
-            // A packet beyond the limit of pairs made a row for either end.
-            if row.src.end != End::Beyond {
+            if !row.src.end.repeats() {
                 total.add(row.counts);
             }
             seen.get_or_insert(row.seen).merge(row.seen);
             Ok(())
-        })?;
+        };
+        if is_series {
+            reader.buckets(origin, range, each)?;
+        } else {
+            reader.rows(origin, range, cuts, each)?;
+        }
         if output.every().is_some() {
             reader.first_seen(origin, |network, endpoint, first| sums.know(network, endpoint, first))?;
         }

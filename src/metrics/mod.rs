@@ -1,4 +1,4 @@
-//! What `/metrics` shows: every name is here, in the Prometheus text format 0.0.4.
+//! What `/metrics` shows: every name is in this module, in the Prometheus text format 0.0.4.
 //!
 //! The clients' counters are written directly, as exact integers: there may be very many of them, and the prometheus
 //! crate would print them through `f64`. Everything about the process itself goes through the crate.

@@ -5,12 +5,12 @@ use super::builder::{ALWAYS, Builder};
 use super::sums::Parties;
 use super::{By, Query, Report, Sort};
 use crate::period::Every;
-use crate::time::{Bucket, Timestamp};
+use crate::time::{Bucket, DAY_SECONDS, Timestamp};
 
 /// The most periods of a page.
 const MAX_PERIODS: i64 = 1000;
 
-const DAY: i64 = 86_400;
+const DAY: i64 = DAY_SECONDS as i64;
 
 /// What a page shows beside the periods.
 pub(super) struct Page {

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use anyhow::{Result, bail};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params};
 
-use super::level::{BUCKETS, Changes, DAY_SECONDS, DAYS, Level, REMEMBERED, Recent, Usage};
-use super::table::{self, Damage, ENDPOINT, IMPORT, NETWORK, PAIR, Puts, TOTAL, Table};
+use super::level::{BUCKETS, Changes, DAYS, Level, REMEMBERED, Recent, Usage};
+use super::table::{self, Damage, ENDPOINT, IMPORT, Mark, NETWORK, PAIR, Puts, TOTAL, Table};
 use super::{Import, NetworkId, to_sql};
+use crate::time::DAY_SECONDS;
 use crate::traffic::{DeltaRow, Directory, End, Endpoint, Origin, Totals};
 
 /// The end whose totals are those of clients while `/metrics` had no room for them. It has no usage.
@@ -298,7 +299,11 @@ pub(super) fn network(conn: &mut Connection, name: &str, device: &str) -> Result
     if found.is_none_or(|found| (found.name.as_str(), found.device.as_str()) != (name, device)) {
         puts.put(found.map(|found| found.checksum), &[&id, &name, &device])?;
     }
+    let changed = puts.changed;
     puts.seal()?;
+    if changed {
+        Mark::advance(&tx)?;
+    }
     tx.commit()?;
     Ok(NetworkId(id))
 }

@@ -14,14 +14,11 @@ use rusqlite::{Connection, params};
 
 use super::add::Remembered;
 use super::history::History;
-use super::level::{BUCKETS, Changes, DAY_SECONDS, DAYS, Interval};
+use super::level::{BUCKETS, Changes, DAYS, Interval};
 use super::table::Damage;
 use super::{Writer, blame, coverage};
-use crate::time::{Span, Timestamp};
+use crate::time::{DAY_SECONDS, FINE_FOR, Span, Timestamp};
 use crate::traffic::Origin;
-
-/// Seconds for which buckets stay as they were written.
-const WEEK: i64 = 7 * 86_400;
 
 /// Rows that are moved or deleted in one transaction: few enough that nobody has to wait for it.
 const AT_ONCE: usize = 1000;
@@ -92,7 +89,7 @@ impl Writer {
     pub(super) fn upkeep_of(&mut self, rows: usize, wall: Timestamp, retain: Option<Span>) -> Result<bool> {
         let History { seconds, clock, .. } = self.history;
         let limits = |age: i64| Limits { wall: wall.clamped().0.saturating_sub(age), clock: clock.saturating_sub(age) };
-        let (old, too_old) = (limits(WEEK), retain.map(|retain| limits(retain.as_seconds())));
+        let (old, too_old) = (limits(FINE_FOR.as_seconds()), retain.map(|retain| limits(retain.as_seconds())));
         let due = find(&self.conn, seconds, old, too_old).map_err(|error| blame(&self.path, "cannot read", error))?;
         if matches!(due, Due::Nothing) && !self.is_clock_to_be_saved() {
             return Ok(false);

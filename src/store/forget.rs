@@ -34,19 +34,28 @@ struct Client {
 
 impl Writer {
     /// Folds the clients that `which` chooses by address and lifetime totals into one that reports show as `other`.
-    /// Every sum stays. Their counters leave `/metrics` and no other moves. With `keep` nothing is changed.
+    /// Every sum stays. Their counters leave `/metrics` and no other moves. A dry run changes
+    /// nothing.
     ///
     /// # Errors
     /// If the database is damaged, as what is written anew would be believed, or if it cannot be
     /// written.
-    pub fn forget(&mut self, which: impl Fn(IpAddr, &Totals) -> bool, keep: bool) -> Result<Forgotten> {
+    pub fn forget(&mut self, which: impl Fn(IpAddr, &Totals) -> bool, dry_run: bool) -> Result<Forgotten> {
         // To look for what refers to each row that goes would take a pass over all usage, each time.
         self.conn.pragma_update(None, "foreign_keys", false)?;
+        let forgotten = self.fold(which, dry_run);
+        let restored = self.conn.pragma_update(None, "foreign_keys", true);
+        let forgotten = forgotten?;
+        restored?;
+        Ok(forgotten)
+    }
+
+    fn fold(&mut self, which: impl Fn(IpAddr, &Totals) -> bool, dry_run: bool) -> Result<Forgotten> {
         self.begin()?;
         self.forget_rows();
-        let folded = fold(&self.conn, which, keep).map_err(|error| blame(&self.path, "cannot write to", error));
+        let folded = fold(&self.conn, which, dry_run).map_err(|error| blame(&self.path, "cannot write to", error));
         let folded = self.or_roll_back(folded)?;
-        if keep || folded.addresses == 0 {
+        if dry_run || folded.addresses == 0 {
             self.rollback()?;
             return Ok(folded);
         }
@@ -64,7 +73,7 @@ impl Writer {
     }
 }
 
-fn fold(conn: &Connection, which: impl Fn(IpAddr, &Totals) -> bool, keep: bool) -> Result<Forgotten> {
+fn fold(conn: &Connection, which: impl Fn(IpAddr, &Totals) -> bool, dry_run: bool) -> Result<Forgotten> {
     read::verify(conn)?;
     let mut owners = HashMap::new();
     let mut clients: HashMap<(i64, IpAddr), Client> = HashMap::new();
@@ -103,7 +112,7 @@ fn fold(conn: &Connection, which: impl Fn(IpAddr, &Totals) -> bool, keep: bool) 
             endpoints.extend(client.endpoints.into_iter().map(|id| (id, network)));
         }
     }
-    if keep || endpoints.is_empty() {
+    if dry_run || endpoints.is_empty() {
         return Ok(folded);
     }
     let mut place = HashMap::new();

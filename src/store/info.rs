@@ -5,12 +5,13 @@ use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use anyhow::Result;
+use rusqlite::Connection;
 
 use super::history::History;
 use super::level::{DAYS, Interval};
 use super::rows::endpoint;
 use super::table::{BUCKET, DAY, Damage, ENDPOINT, IMPORT, NETWORK, PAIR};
-use super::{Import, Reader, blame, import, migrate, shm, wal};
+use super::{Import, Reader, import, migrate, shm, wal};
 use crate::time::Timestamp;
 use crate::traffic::{Counts, End, Origin, Seen};
 
@@ -72,13 +73,10 @@ impl Reader {
     /// # Errors
     /// If it cannot be read or is damaged.
     pub fn info(&self) -> Result<Info> {
-        let info = self.read_info().map_err(|error| blame(self.path(), "cannot read", error))?;
-        self.check_unwritten()?;
-        Ok(info)
+        self.read(|now| self.read_info(now))
     }
 
-    fn read_info(&self) -> Result<Info> {
-        let (_now, now) = (self.moment()?, &self.conn);
+    fn read_info(&self, now: &Connection) -> Result<Info> {
         let History { seconds, live_from, .. } = History::read(now)?;
         let len = |path: &Path| path.metadata().map_or(0, |data| data.len());
         let path = self.path();
@@ -124,7 +122,7 @@ impl Reader {
             let (id, src): (i64, i64) = (row.get(0)?, row.get(1)?);
             let (network, end) = *ends.get(&src).ok_or_else(|| missing("endpoint", src))?;
             networks.get_mut(&network).ok_or_else(|| missing("network", network))?.pairs += 1;
-            counts.insert(id, end != End::Beyond);
+            counts.insert(id, !end.repeats());
             Ok(())
         })?;
         BUCKET.scan(now, |row| {

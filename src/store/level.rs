@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, Statement, ToSql, params};
 
 use super::table::{self, BUCKET, DAY, Damage, Puts, Seal, Table};
-use crate::time::{Bucket, SECOND, Timestamp};
+use crate::time::{Bucket, DAY_SECONDS, SECOND, Timestamp};
 use crate::traffic::{Counts, Origin, Seen};
 
 /// A table of intervals, and that of what each pair moved in each of them.
@@ -19,9 +19,6 @@ pub(super) struct Level {
 
 pub(super) const BUCKETS: Level = Level { intervals: &BUCKET, usage: "usage", key: "bucket" };
 pub(super) const DAYS: Level = Level { intervals: &DAY, usage: "day_usage", key: "day" };
-
-/// Seconds of a day.
-pub(super) const DAY_SECONDS: u32 = 86_400;
 
 /// The columns of usage that its checksum is over.
 const COLUMNS: &str = "pair, bytes, packets, copies, first, last";

@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use super::level::Interval;
 use super::table::{BUCKET, Damage, NETWORK};
 use super::{Writer, coverage};
-use crate::time::{BUCKET_SECONDS, Bucket};
+use crate::time::{BUCKET_SECONDS, Bucket, Timestamp};
 use crate::traffic::Origin;
 
 /// The times that networks were captured live.
@@ -71,6 +71,18 @@ impl Live {
             Some((name.as_str(), live.clone()))
         })
     }
+}
+
+/// Why imports are refused: they may hold what `database` captured live on the network and in the seconds that
+/// [`Live::at`] gave. `of_any` says that they may be of any network.
+pub fn would_count_twice(database: &str, imports: &str, (network, live): (&str, Range<i64>), of_any: bool) -> String {
+    let [start, end] = [live.start, live.end].map(|second| Timestamp::new(second, 0));
+    let network = if network.is_empty() { String::new() } else { format!(" of network {network}") };
+    let whose = if of_any { " (nothing says which network they are of)" } else { "" };
+    format!(
+        "{database} has {start} to {end}{network} captured live, and {imports} may hold the same packets{whose}: \
+         --overlap skip leaves out what is of such times, --overlap add counts it all the same"
+    )
 }
 
 impl Writer {

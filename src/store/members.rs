@@ -155,8 +155,7 @@ impl Reader {
     /// # Errors
     /// If the database cannot be read or is damaged.
     pub fn roster(&self) -> Result<Roster> {
-        let _now = self.moment()?;
-        roster(&self.conn).map_err(|error| blame(&self.path, "cannot read", error))
+        self.read(roster)
     }
 }
 

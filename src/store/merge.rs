@@ -240,8 +240,7 @@ impl<'a> Merge<'a, '_> {
         let mut quality = Quality { seen: self.coverage.of(network, at, time), packets: 0 };
         for (_, bucket) in places.iter().filter(|(of, _)| *of == at) {
             old.scan(bucket, |pair, usage| {
-                // Such a packet has another row.
-                if !old.end(old.ends(pair)?.0)?.is_beyond() {
+                if !old.repeats(pair)? {
                     quality.packets = quality.packets.saturating_add(usage.packets);
                 }
                 Ok(())

@@ -88,19 +88,28 @@ fn apply(conn: &Connection, from: u32, to: u32) -> Result<()> {
     Ok(())
 }
 
+/// What usage sums to by endpoint and origin, times in whole seconds; of every version that has buckets. What is beyond has
+/// no totals.
+pub const MOVED: &str = "
+    SELECT endpoint, origin, sum(sent * bytes) AS sent_bytes, sum((1 - sent) * bytes) AS received_bytes,
+           sum(sent * packets) AS sent_packets, sum((1 - sent) * packets) AS received_packets,
+           min(start + first / 1000000000) AS first_seen, max(start + last / 1000000000) AS last_seen
+    FROM (SELECT pair.src AS endpoint, 1 AS sent, usage.*, bucket.start, min(bucket.origin, 1) AS origin
+          FROM usage JOIN pair ON pair.id = usage.pair JOIN bucket ON bucket.id = usage.bucket
+          UNION ALL
+          SELECT pair.dst, 0, usage.*, bucket.start, min(bucket.origin, 1)
+          FROM usage JOIN pair ON pair.id = usage.pair JOIN bucket ON bucket.id = usage.bucket)
+    WHERE endpoint NOT IN (SELECT id FROM endpoint WHERE addr = 'beyond')
+    GROUP BY endpoint, origin";
+
+/// What those of its columns that are exact have to be in `total`.
+const SUMS: &str = "endpoint, origin, sent_bytes, received_bytes, sent_packets, received_packets";
+
 /// The first checksums make everything believed that stands there: only if it fits together.
 fn seal_first(conn: &Connection) -> Result<()> {
     let says: String = conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-    let moved = "SELECT endpoint, origin, sum(sent * bytes) AS sent_bytes, sum((1 - sent) * bytes) AS received_bytes,
-                        sum(sent * packets) AS sent_packets, sum((1 - sent) * packets) AS received_packets
-                 FROM (SELECT pair.src AS endpoint, 1 AS sent, bucket.origin, usage.bytes, usage.packets
-                       FROM usage JOIN pair ON pair.id = usage.pair JOIN bucket ON bucket.id = usage.bucket
-                       UNION ALL
-                       SELECT pair.dst, 0, bucket.origin, usage.bytes, usage.packets
-                       FROM usage JOIN pair ON pair.id = usage.pair JOIN bucket ON bucket.id = usage.bucket)
-                 WHERE endpoint NOT IN (SELECT id FROM endpoint WHERE addr = 'beyond')
-                 GROUP BY endpoint, origin";
-    let totals = "SELECT endpoint, origin, sent_bytes, received_bytes, sent_packets, received_packets FROM total";
+    let moved = format!("SELECT {SUMS} FROM ({MOVED})");
+    let totals = format!("SELECT {SUMS} FROM total");
     let sql = format!(
         "SELECT count(*) FROM (SELECT * FROM ({moved} EXCEPT {totals}) UNION ALL SELECT * FROM ({totals} EXCEPT {moved}))"
     );

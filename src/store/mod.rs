@@ -4,11 +4,12 @@
 //! [`Writer`] adds to it, any number of [`Reader`]s look at it meanwhile. What holds:
 //!
 //! - **One writer.** Two would count the same traffic twice: the second is refused while the first lives.
-//! - **All or nothing.** A flush, or the import of a file, is one transaction. Once [`Writer::commit`] returns it
-//!   survives kill -9 and a power cut (`synchronous=FULL`); before that nothing of it is seen.
+//! - **All or nothing.** A flush, or the import of all files that are given at once, is one transaction. Once
+//!   [`Writer::commit`] returns it survives kill -9 and a power cut (`synchronous=FULL`); before that nothing of it is
+//!   seen.
 //! - **Every packet counts for both its ends.** The totals are the sums of the usage, by endpoint and origin; so all
-//!   that was sent was received. [`End::Beyond`](crate::traffic::End::Beyond) has usage and no total, what is unlisted a total and no usage; where
-//!   a repair lost usage, the totals still have it.
+//!   that was sent was received. [`End::Beyond`](crate::traffic::End::Beyond) has usage and no total, what is unlisted a total and no usage; of
+//!   usage that was deleted by age or that a repair lost, the totals still have it.
 //! - **Numbers never wrap.** A count above 2⁶³ − 1 is an error, whether it comes in or grows there by adding.
 //! - **Live and imported stay apart** ([`Origin`](crate::traffic::Origin)): an import must not show in a counter.
 //! - **Nothing damaged is believed.** What is read is verified by checksums of ztmon's own (`table`).
@@ -52,7 +53,7 @@ use table::Damage;
 pub use add::Source;
 pub use forget::Forgotten;
 pub use info::{Info, NetworkInfo, is_in_use};
-pub use live::Live;
+pub use live::{Live, would_count_twice};
 pub use members::KeptMember;
 pub use merge::{Merged, Part, merge};
 pub use read::Reader;

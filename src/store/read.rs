@@ -92,12 +92,23 @@ impl Reader {
         &self,
         origin: Option<Origin>,
         range: Range<Option<i64>>,
-        next_cut: impl FnMut(i64) -> Option<i64>,
+        mut next_cut: impl FnMut(i64) -> Option<i64>,
         each: impl FnMut(&str, Bucket, Row) -> Result<()>,
     ) -> Result<()> {
-        let _now = self.moment()?;
-        rows(&self.conn, origin, range, next_cut, each).map_err(|error| blame(&self.path, "cannot read", error))?;
-        self.check_unwritten()
+        self.read(|conn| rows(conn, origin, range, Some(&mut next_cut), each))
+    }
+
+    /// The same without cuts, every bucket as it is kept.
+    ///
+    /// # Errors
+    /// As [`Reader::rows`], if a bucket begins before the range and ends within it, or the other way round.
+    pub fn buckets(
+        &self,
+        origin: Option<Origin>,
+        range: Range<Option<i64>>,
+        each: impl FnMut(&str, Bucket, Row) -> Result<()>,
+    ) -> Result<()> {
+        self.read(|conn| rows(conn, origin, range, None, each))
     }
 
     /// Gives `each` the network's name and when it was first seen for every end that ever moved something, of the given
@@ -106,9 +117,7 @@ impl Reader {
     /// # Errors
     /// If the database cannot be read or is damaged.
     pub fn first_seen(&self, origin: Option<Origin>, each: impl FnMut(&str, Endpoint, Timestamp)) -> Result<()> {
-        let _now = self.moment()?;
-        first_seen(&self.conn, origin, each).map_err(|error| blame(&self.path, "cannot read", error))?;
-        self.check_unwritten()
+        self.read(|conn| first_seen(conn, origin, each))
     }
 
     /// The names of all networks: the id, or what they are called as long as nobody knows it.
@@ -117,12 +126,12 @@ impl Reader {
     /// If the database cannot be read or is damaged.
     pub fn networks(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
-        let read = NETWORK.scan(&self.conn, |row| {
-            names.push(row.get(1)?);
-            Ok(())
-        });
-        read.map_err(|error| blame(&self.path, "cannot read", error))?;
-        self.check_unwritten()?;
+        self.read(|conn| {
+            NETWORK.scan(conn, |row| {
+                names.push(row.get(1)?);
+                Ok(())
+            })
+        })?;
         Ok(names)
     }
 
@@ -132,9 +141,7 @@ impl Reader {
     /// # Errors
     /// If the database cannot be read or is damaged. What came before is not to be believed then.
     pub fn observed(&self, each: impl FnMut(&str, i64, &Observed)) -> Result<()> {
-        let _now = self.moment()?;
-        coverage::scan(&self.conn, each).map_err(|error| blame(&self.path, "cannot read", error))?;
-        self.check_unwritten()
+        self.read(|conn| coverage::scan(conn, each))
     }
 
     /// Since when there is live usage, if what was before has been deleted.
@@ -142,8 +149,7 @@ impl Reader {
     /// # Errors
     /// If the database cannot be read or is damaged.
     pub fn live_from(&self) -> Result<Option<Timestamp>> {
-        let history = History::read(&self.conn).map_err(|error| blame(&self.path, "cannot read", error))?;
-        self.check_unwritten()?;
+        let history = self.read(History::read)?;
         Ok(history.live_from.map(|seconds| Timestamp::new(seconds, 0)))
     }
 
@@ -152,13 +158,23 @@ impl Reader {
     /// # Errors
     /// If it cannot be read or is damaged.
     pub fn check(&self) -> Result<()> {
-        let _now = self.moment()?;
-        verify(&self.conn).map_err(|error| blame(&self.path, "cannot read", error))?;
-        self.check_unwritten()
+        self.read(verify)
     }
 
-    /// What is read while this lives is of one moment; of a snapshot all is.
-    pub(super) fn moment(&self) -> Result<Option<Transaction<'_>>> {
+    /// What `look` finds, all of one moment: rows and the seal over them are read one after the other.
+    pub(super) fn read<T>(&self, look: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let _now = self.moment()?;
+        let found = look(&self.conn).map_err(|error| blame(&self.path, "cannot read", error))?;
+        self.check_unwritten()?;
+        Ok(found)
+    }
+
+    /// What is read while this lives is of one moment, that of the first look; of a snapshot all is. As long as it lives,
+    /// the log beside the database grows.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn moment(&self) -> Result<Option<Transaction<'_>>> {
         Ok(self.conn.is_autocommit().then(|| self.conn.unchecked_transaction()).transpose()?)
     }
 
@@ -271,7 +287,7 @@ fn immutable_uri(path: &Path) -> String {
 
 /// Reads everything and verifies it, by ztmon's checksums and by SQLite's rules.
 pub(super) fn verify(conn: &Connection) -> Result<()> {
-    rows(conn, None, None..None, |_| None, |_, _, _| Ok(()))?;
+    rows(conn, None, None..None, Some(&mut |_| None), |_, _, _| Ok(()))?;
     days::check(conn)?;
     coverage::scan(conn, |_, _, _| ())?;
     for table in [&TOTAL, &IMPORT, &HISTORY, &MEMBER, &ASSIGNMENT, &ADDRESS_NAME] {

@@ -11,6 +11,7 @@ use rusqlite::{Connection, params_from_iter};
 use super::add::FORGOTTEN;
 use super::fresh::{self, Fresh};
 use super::level::{BUCKETS, Interval, Usage};
+use super::migrate::MOVED;
 use super::read::connect;
 use super::table::{BUCKET, DAY, HISTORY, Seal, TABLES, TABLES_2, Table};
 use super::{Reader, Writer, days, log, migrate, resolve, shm, wal};
@@ -233,27 +234,15 @@ fn adopt_orphans(new: &Connection) -> Result<()> {
          {}
          DROP TABLE adopted;
          DROP TABLE orphan;
-         CREATE TEMP TABLE moved AS
-         SELECT endpoint, origin, sum(sent * bytes) AS sent_bytes, sum((1 - sent) * bytes) AS received_bytes,
-                sum(sent * packets) AS sent_packets, sum((1 - sent) * packets) AS received_packets,
-                min(start + first / 1000000000) AS first_seen, max(start + last / 1000000000) AS last_seen
-         FROM (SELECT pair.src AS endpoint, 1 AS sent, usage.*, bucket.start, min(bucket.origin, 1) AS origin
-               FROM usage JOIN pair ON pair.id = usage.pair JOIN bucket ON bucket.id = usage.bucket
-               UNION ALL
-               SELECT pair.dst, 0, usage.*, bucket.start, min(bucket.origin, 1)
-               FROM usage JOIN pair ON pair.id = usage.pair JOIN bucket ON bucket.id = usage.bucket)
-         WHERE endpoint NOT IN (SELECT id FROM endpoint WHERE addr = 'beyond')
-         GROUP BY endpoint, origin;
          INSERT INTO total (endpoint, origin, sent_bytes, received_bytes, sent_packets, received_packets,
                             first_seen, first_ns, last_seen, last_ns)
          SELECT endpoint, origin, sent_bytes, received_bytes, sent_packets, received_packets, first_seen, 0, last_seen, 0
-         FROM moved WHERE true
+         FROM ({MOVED}) WHERE true
          ON CONFLICT DO UPDATE SET
              sent_bytes = max(sent_bytes, excluded.sent_bytes),
              received_bytes = max(received_bytes, excluded.received_bytes),
              sent_packets = max(sent_packets, excluded.sent_packets),
-             received_packets = max(received_packets, excluded.received_packets);
-         DROP TABLE moved;",
+             received_packets = max(received_packets, excluded.received_packets);",
         BUCKETS.add_sql("adopted")
     );
     Ok(new.execute_batch(&sql)?)

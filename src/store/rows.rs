@@ -14,18 +14,21 @@ use super::table::{BUCKET, DAY, Damage, ENDPOINT, NETWORK, PAIR};
 use crate::time::{Bucket, Timestamp};
 use crate::traffic::{End, Endpoint, Origin, Row};
 
-/// [`Reader::rows`](super::Reader::rows) of a connection with a transaction open.
+/// [`Reader::rows`](super::Reader::rows) of a connection with a transaction open; without `next_cut`,
+/// [`Reader::buckets`](super::Reader::buckets).
 pub(super) fn rows(
     conn: &Connection,
     origin: Option<Origin>,
     range: Range<Option<i64>>,
-    mut next_cut: impl FnMut(i64) -> Option<i64>,
+    mut next_cut: Option<&mut dyn FnMut(i64) -> Option<i64>>,
     mut each: impl FnMut(&str, Bucket, Row) -> Result<()>,
 ) -> Result<()> {
     let names = Names::read(conn)?;
     let is_asked_for = |interval: &Interval| origin.is_none_or(|origin| origin == interval.came());
+    let by_buckets = next_cut.is_none();
     let mut cut_in = |span: Bucket| {
-        let bounds = [range.start, range.end, next_cut(span.start)];
+        let next = next_cut.as_mut().and_then(|next_cut| next_cut(span.start));
+        let bounds = [range.start, range.end, next];
         bounds.into_iter().flatten().find(|cut| span.start < *cut && *cut < span.end())
     };
     let is_within = |span: Bucket| {
@@ -39,7 +42,9 @@ pub(super) fn rows(
     let mut days = BTreeMap::new();
     DAY.scan(conn, |row| {
         let day = Interval::read(row)?;
-        let is_cut = *days.entry(day.span.start).or_insert_with(|| !is_outside(day.span) && cut_in(day.span).is_some());
+        let is_cut = *days
+            .entry(day.span.start)
+            .or_insert_with(|| !is_outside(day.span) && (by_buckets || cut_in(day.span).is_some()));
         if is_asked_for(&day) && !is_cut && is_within(day.span) {
             parts.push((&DAYS, day));
         }

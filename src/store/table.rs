@@ -313,7 +313,8 @@ pub(super) struct Puts<'c> {
     conn: &'c Connection,
     put: CachedStatement<'c>,
     seal: Seal,
-    changed: bool,
+    /// Whether anything was written or taken out.
+    pub changed: bool,
 }
 
 impl<'c> Puts<'c> {

@@ -9,8 +9,8 @@ use anyhow::{Result, bail};
 use super::Merged;
 use super::old::{Old, OldImport};
 use crate::store::level::Interval;
-use crate::store::live::Live;
-use crate::time::{Bucket, Timestamp};
+use crate::store::live::{Live, would_count_twice};
+use crate::time::Bucket;
 use crate::traffic::{Counts, Overlap};
 
 /// Files that were taken in together: one history, of which all counts or nothing.
@@ -65,7 +65,11 @@ pub fn choose<'a>(olds: &'a [Old<'a>], overlap: Option<Overlap>, merged: &mut Me
             match twice {
                 None => kept.push(*bucket),
                 Some(_) if overlap == Some(Overlap::Skip) => part.live_elsewhere.add(counts(old, bucket)?),
-                Some(live) => bail!("{}", would_count_twice(&old.path, old.network(bucket.network)?, live)),
+                Some((of, name, live)) => {
+                    let (of, imports) = (of.display().to_string(), format!("imports of {}", old.path.display()));
+                    let of_any = old.network(bucket.network)?.is_empty();
+                    bail!(would_count_twice(&of, &imports, (name, live), of_any));
+                }
             }
         }
         set.buckets = kept;
@@ -96,8 +100,7 @@ fn sets<'a>(olds: &'a [Old<'a>]) -> Vec<Set<'a>> {
 fn counts(old: &Old, bucket: &Interval) -> Result<Counts> {
     let mut sum = Counts::default();
     old.scan(bucket, |pair, usage| {
-        // Such a packet has another row.
-        if !old.end(old.ends(pair)?.0)?.is_beyond() {
+        if !old.repeats(pair)? {
             sum.add(usage.counts()?);
         }
         Ok(())
@@ -140,21 +143,6 @@ impl<'a> Overlaps<'a> {
             Some((&*old.path, name, live))
         })
     }
-}
-
-/// Why nothing is merged.
-fn would_count_twice(path: &Path, network: &str, (of, name, live): (&Path, &str, Range<i64>)) -> String {
-    let time = |seconds| Timestamp::new(seconds, 0);
-    let whose = if network.is_empty() { " (nothing says which network they are of)" } else { "" };
-    let name = if name.is_empty() { String::new() } else { format!(" of network {name}") };
-    format!(
-        "{} has {} to {}{name} captured live, and {} imported what may be the same packets{whose}: --overlap skip leaves \
-         out what was imported of such times, --overlap add counts it all the same",
-        of.display(),
-        time(live.start),
-        time(live.end),
-        path.display(),
-    )
 }
 
 /// What to say of files that were imported together with one that another database has.

@@ -121,7 +121,7 @@ impl<'c> Old<'c> {
         for day in &days {
             DAYS.scan(&mut select, day, |pair, usage| {
                 let (src, dst) = self.ends(pair)?;
-                if !self.end(src)?.is_beyond() {
+                if !self.repeats(pair)? {
                     let packets = self.packets.entry(day.origin).or_default();
                     *packets = packets.saturating_add(usage.packets);
                 }
@@ -164,6 +164,11 @@ impl<'c> Old<'c> {
 
     pub fn ends(&self, pair: i64) -> Result<(i64, i64)> {
         Ok(*self.pairs.get(&pair).ok_or_else(|| Damage(format!("pair {pair} has no row")))?)
+    }
+
+    /// Whether the packets of a pair are those of other pairs, too: [`End::repeats`].
+    pub fn repeats(&self, pair: i64) -> Result<bool> {
+        Ok(self.end(self.ends(pair)?.0)?.is_beyond())
     }
 
     pub fn end(&self, endpoint: i64) -> Result<&OldEnd> {

@@ -322,6 +322,18 @@ fn a_database_in_use_is_not_repaired() {
 }
 
 #[test]
+fn a_damaged_database_forgets_nobody() {
+    let (_dir, db) = place();
+    fill(&db);
+    let mut writer = Writer::open(&db).unwrap();
+    writer.conn.execute("UPDATE usage SET bytes = bytes + 1", []).unwrap();
+    let live = live_totals(&writer);
+    assert!(line(writer.forget(|_, _| true, false)).contains("is damaged"));
+    assert_eq!(live_totals(&writer), live);
+    assert_eq!(writer.conn.query_row("PRAGMA foreign_keys", [], |row| row.get(0)), Ok(1));
+}
+
+#[test]
 fn forgotten_clients_are_other_in_reports_and_gone_from_the_counters() {
     let (_dir, db) = place();
     fill(&db);
@@ -329,9 +341,14 @@ fn forgotten_clients_are_other_in_reports_and_gone_from_the_counters() {
     let mut writer = Writer::open(&db).unwrap();
     let live = live_totals(&writer);
     let which = |addr, totals: &Totals| addr == std::net::IpAddr::from([10, 0, 0, 2]) && totals.sent_bytes > 0;
+    let checks_keys = |writer: &Writer| {
+        assert_eq!(writer.conn.query_row("PRAGMA foreign_keys", [], |row| row.get(0)), Ok(1));
+    };
     let dry = writer.forget(which, true).unwrap();
+    checks_keys(&writer);
     assert_eq!(live_totals(&writer), live);
     let folded = writer.forget(which, false).unwrap();
+    checks_keys(&writer);
     assert_eq!((folded, folded.addresses), (dry, 1));
     let counters: Vec<_> = live.into_iter().filter(|(end, _)| *end != client(2).end).collect();
     assert_eq!(live_totals(&writer), counters);

@@ -142,6 +142,24 @@ fn a_log_of_another_time_or_another_database_is_not_believed() {
 }
 
 #[test]
+fn every_commit_takes_the_database_further() {
+    let (_dir, db) = place();
+    let mut writer = Writer::open(&db).unwrap();
+    let mark = |writer: &Writer| table::Mark::read(&writer.conn).unwrap().unwrap();
+    let mut before = mark(&writer);
+    for (name, device) in [("n", ""), ("n", "zt0"), ("m", "zt0")] {
+        writer.network(name, device).unwrap();
+        let after = mark(&writer);
+        assert!(after.follows(before) && after != before, "{name} {device}");
+        writer.network(name, device).unwrap();
+        assert_eq!(mark(&writer), after, "nothing to commit");
+        before = after;
+    }
+    store(&mut writer, Origin::Live, &[packet(0, 1, 1, at(0))]);
+    assert!(mark(&writer).follows(before) && mark(&writer) != before);
+}
+
+#[test]
 fn a_log_that_is_replaced_while_it_is_written_takes_no_commit() {
     let (_dir, db) = place();
     fill(&db);

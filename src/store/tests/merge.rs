@@ -162,9 +162,9 @@ fn an_import_of_what_another_has_live_is_refused_or_left_out_or_added() {
     assert_eq!(
         refused,
         format!(
-            "{a_name} has 1970-01-01T00:00:00Z to 1970-01-01T00:10:00Z of network n captured live, and {b_name} imported \
-             what may be the same packets: --overlap skip leaves out what was imported of such times, --overlap add \
-             counts it all the same"
+            "{a_name} has 1970-01-01T00:00:00Z to 1970-01-01T00:10:00Z of network n captured live, and imports of \
+             {b_name} may hold the same packets: --overlap skip leaves out what is of such times, --overlap add counts \
+             it all the same"
         )
     );
     assert!(!dir.path().join("refused.db").exists());
@@ -218,7 +218,7 @@ fn imports_overlap_hours_and_what_was_watched_in_silence_and_without_a_network_a
         let refused = merge(&[db, a.clone()], &into, None);
         assert_eq!(refused.is_err(), left == 8);
         if name.is_empty() {
-            assert!(line(refused).contains("what may be the same packets (nothing says which network they are of): "));
+            assert!(line(refused).contains("may hold the same packets (nothing says which network they are of): "));
         }
     }
 }
