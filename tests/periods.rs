@@ -105,6 +105,25 @@ fn clients_of_before_the_range_have_zeros() {
 }
 
 #[test]
+fn a_chosen_client_has_zeros_until_the_last_period_of_anybody() {
+    let folder = tempfile::tempdir().unwrap();
+    let [db, file] = ["ztmon.db", "old.pcap"].map(|name| within(folder.path(), name));
+    let start = 1_774_828_800; // 2026-03-30T00:00:00Z
+    capture(&[(1, start), (2, start + DAY), (1, start + 3 * DAY), (3, start + 4 * DAY)], &file);
+    ztmon(&["replay", "--quiet", "--db", &db, &file]).ok();
+    for by in [&["--by", "address"][..], &["--by", "pair"], &["--format", "json"], &["--format", "html"]] {
+        let args = [&["--quiet", "--tz", "UTC", "--every", "day", "--addr", "10.0.0.2"], by].concat();
+        let [replayed, reported] = [&["replay", &file][..], &["report", "--db", &db]]
+            .map(|verb| ztmon(&[verb, &args].concat()).ok().split("\"summary\"").next().unwrap().to_owned());
+        let days = if by[0] == "--by" { rows(&reported).len() } else { 4 };
+        assert_eq!(days, 4, "{reported}");
+        // A page names what it was made of.
+        assert!(replayed == reported || by.contains(&"html"), "{by:?}: {replayed}{reported}");
+        assert!(reported.contains("2026-04-03"), "{reported}");
+    }
+}
+
+#[test]
 fn words_count_from_now() {
     let folder = tempfile::tempdir().unwrap();
     let [db, file] = ["ztmon.db", "now.pcap"].map(|name| within(folder.path(), name));

@@ -115,10 +115,14 @@ impl Gathered {
             reader.first_seen(origin, |network, endpoint, first| sums.know(network, endpoint, first))?;
         }
         let each = |network: &str, bucket, row: Row| {
-            if !sums.shows(network, &row) {
+            let shows = sums.shows(network, &row);
+            // What others moved says which period is the last.
+            if shows || !is_series {
+                sums.add(network, bucket, &row)?;
+            }
+            if !shows {
                 return Ok(());
             }
-            sums.add(network, bucket, &row)?;
             if !row.src.end.repeats() {
                 total.add(row.counts);
             }
