@@ -27,7 +27,7 @@ pub struct Member {
     pub addresses: BTreeSet<IpAddr>,
     /// Whether the controller lets it in.
     pub authorized: bool,
-    /// Whether a list of all the network's members told of it.
+    /// Whether a list of all the network's members told of it. A list of no known network is none.
     pub listed: bool,
 }
 
@@ -64,6 +64,8 @@ impl Roster {
         if member.name.len() > MAX_NAME {
             member.name = cut(&member.name);
         }
+        // Else every network would seem to be listed.
+        member.listed &= network.is_some();
         self.members.entry((network, node)).and_modify(|known| known.merge(&member)).or_insert(member);
     }
 
@@ -334,6 +336,15 @@ mod tests {
         assert!(!members.note(stranger));
         assert!(members.note(behind(STRANGER, &plan)) && !members.note(behind(STRANGER, &plan)));
         assert_eq!(members.whose(stranger), own(STRANGER));
+    }
+
+    #[test]
+    fn a_list_of_no_known_network_lists_none() {
+        let mut roster = Roster::default();
+        roster.tell(None, node(A), member("a", &[], true));
+        let members = roster.of(Some(NETWORK));
+        assert_eq!((members.name(node(A)), members.told()[&node(A)].listed), ("a", false));
+        assert_eq!(members.whose(behind(STRANGER, "10.0.0.7")), own(STRANGER));
     }
 
     #[test]
