@@ -19,32 +19,31 @@ const DOCKER: [u8; 2] = [0x02, 0x42];
 const MAX_NAME: usize = 255;
 
 /// What was told of a member.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Member {
     /// Its name; empty if it has none.
     pub name: String,
     /// The addresses that are, or were, assigned to it. Those that ZeroTier derives are not among them.
     pub addresses: BTreeSet<IpAddr>,
-    /// Whether the controller lets it in.
-    pub authorized: bool,
+    /// Whether the controller lets it in, if that was told.
+    pub authorized: Option<bool>,
     /// Whether a list of all the network's members told of it. A list of no known network is none.
     pub listed: bool,
 }
 
-impl Default for Member {
-    fn default() -> Self {
-        Member { name: String::new(), addresses: BTreeSet::new(), authorized: true, listed: false }
-    }
-}
-
 impl Member {
+    /// Whether nobody said that the controller refuses it.
+    pub fn may_join(&self) -> bool {
+        self.authorized.unwrap_or(true)
+    }
+
     /// Both; the `later` one is right where they differ.
     fn merge(&mut self, later: &Member) {
         if !later.name.is_empty() {
             self.name.clone_from(&later.name);
         }
         self.addresses.extend(&later.addresses);
-        self.authorized = later.authorized;
+        self.authorized = later.authorized.or(self.authorized);
         self.listed |= later.listed;
     }
 }
@@ -356,6 +355,19 @@ mod tests {
         let mut roster = Roster::default();
         roster.tell(None, node, Member::default());
         assert_eq!(roster.of(Some(network)).whose(docker), Some(Whose { node, own: true }));
+    }
+
+    #[test]
+    fn a_name_lets_nobody_in() {
+        let mut roster = Roster::default();
+        roster.tell(Some(NETWORK), node(A), Member { authorized: Some(false), ..Member::default() });
+        let mut names = Roster::default();
+        names.tell(None, node(A), member("a", &[], false));
+        roster.merge(&names);
+        let may_join = |roster: &Roster| roster.of(Some(NETWORK)).told()[&node(A)].may_join();
+        assert!(!may_join(&roster) && may_join(&names));
+        roster.tell(Some(NETWORK), node(A), Member { authorized: Some(true), ..Member::default() });
+        assert!(may_join(&roster));
     }
 
     #[test]

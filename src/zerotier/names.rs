@@ -108,7 +108,7 @@ fn tell(
     let assigned = config.get("ipAssignments").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     // With or without the prefix's length; what is no address is of no use here.
     let addresses = assigned.iter().filter_map(|addr| addr.as_str()?.split('/').next()?.parse().ok()).collect();
-    let authorized = config.get("authorized").and_then(Value::as_bool).unwrap_or(true);
+    let authorized = config.get("authorized").and_then(Value::as_bool);
     roster.tell(network, node, Member { name: text("name").trim().to_owned(), addresses, authorized, listed });
     fits(roster)
 }
@@ -339,7 +339,7 @@ mod tests {
         let ann = |listed| Member {
             name: "Ann".to_owned(),
             addresses: ["10.147.20.11".parse().unwrap(), "fd00::b".parse().unwrap()].into(),
-            authorized: true,
+            authorized: Some(true),
             listed,
         };
         let node = "6df5629e82".parse::<NodeId>().unwrap();
@@ -357,7 +357,7 @@ mod tests {
         }
         let central = parse(CENTRAL.as_bytes()).unwrap().of(Some(NETWORK));
         let other = &central.told()[&"87dc5b55d9".parse().unwrap()];
-        assert!(!other.authorized && other.name.is_empty() && other.listed);
+        assert!(other.authorized == Some(false) && other.name.is_empty() && other.listed);
 
         // Revisions do not say of which network they are; who asked for them knows.
         let revisions = r#"{"6df5629e82": 4, "87dc5b55d9": 1}"#;
