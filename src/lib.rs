@@ -27,7 +27,7 @@
 //! # Reading order
 //!
 //! The nouns first, which know only each other: [`time`], [`frame`], [`packet`], [`traffic`], [`coverage`], [`zone`], [`period`],
-//! [`when`]. Then the core: [`parse`],
+//! [`when`], [`plain`]. Then the core: [`parse`],
 //! [`meter`], [`report`], [`zerotier`], [`quota`]. Then the edges, which know those and never each other: [`capture`], [`store`],
 //! [`web`]. [`metrics`] has every Prometheus name. [`commands`] alone know everything; [`cli`] says what they can do.
 //! [`allocator`] is set up before any of it.
@@ -44,6 +44,7 @@ pub mod metrics;
 pub mod packet;
 pub mod parse;
 pub mod period;
+pub mod plain;
 pub mod quota;
 pub mod report;
 pub mod store;

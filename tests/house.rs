@@ -5,25 +5,26 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const NOUNS: &[&str] = &["frame", "packet", "time", "traffic"];
+const NOUNS: &[&str] = &["frame", "packet", "plain", "time", "traffic"];
 
 /// Every module with the modules it may name. Nouns know each other, the core knows nouns, edges know both and never
 /// each other; only commands know everything.
-const MAY_KNOW: [(&str, &[&str]); 22] = [
+const MAY_KNOW: [(&str, &[&str]); 23] = [
     ("time", &[]),
     ("frame", &["time"]),
     ("packet", &[]),
     ("traffic", &["packet", "time"]),
+    ("plain", &[]),
     ("coverage", &["time"]),
     ("zone", &["time"]),
     ("period", &["time", "zone"]),
     ("when", &["time", "zone", "period"]),
     ("parse", NOUNS),
     ("meter", &["frame", "packet", "time", "traffic", "parse"]),
-    ("report", &["time", "traffic", "zone", "period", "coverage", "zerotier", "quota"]),
+    ("report", &["plain", "time", "traffic", "zone", "period", "coverage", "zerotier", "quota"]),
     ("quota", &["time", "traffic", "zone", "period", "meter", "zerotier"]),
     ("zerotier", NOUNS),
-    ("metrics", &["frame", "packet", "time", "traffic", "meter", "zerotier"]),
+    ("metrics", &["frame", "packet", "plain", "time", "traffic", "meter", "zerotier"]),
     ("capture", NOUNS),
     ("store", &["frame", "packet", "time", "traffic", "coverage", "zerotier"]),
     ("web", &[]),
@@ -31,8 +32,8 @@ const MAY_KNOW: [(&str, &[&str]); 22] = [
     (
         "commands",
         &[
-            "capture", "cli", "coverage", "frame", "meter", "metrics", "packet", "period", "quota", "report", "store",
-            "time", "traffic", "web", "when", "zerotier", "zone",
+            "capture", "cli", "coverage", "frame", "meter", "metrics", "packet", "period", "plain", "quota", "report",
+            "store", "time", "traffic", "web", "when", "zerotier", "zone",
         ],
     ),
     ("allocator", &[]),

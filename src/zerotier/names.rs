@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 use super::members::{Member, Roster};
 use super::{NetworkId, NodeId};
+use crate::plain;
 
 /// The largest file that is read, in bytes.
 pub const MAX_BYTES: usize = 16 << 20;
@@ -140,8 +141,7 @@ fn csv(text: &str) -> Result<Roster, String> {
             (_, Ok(node)) => roster.tell(None, node, Member { name: name.clone(), ..Member::default() }),
             _ if is_header => (),
             _ => {
-                let shown = who.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
-                let who: String = shown.take(60).collect();
+                let who: String = plain::replaced(who).chars().take(60).collect();
                 return Err(format!("line {line}: '{who}' is neither an address nor a node id of ten hex digits"));
             }
         }
