@@ -26,7 +26,7 @@
 //!
 //! # Reading order
 //!
-//! The nouns first, which know only each other: [`time`], [`frame`], [`packet`], [`traffic`], [`coverage`], [`zone`], [`period`],
+//! The nouns first, which know only each other: [`time`], [`frame`], [`packet`], [`traffic`], [`copies`], [`coverage`], [`zone`], [`period`],
 //! [`when`], [`plain`]. Then the core: [`parse`],
 //! [`meter`], [`report`], [`zerotier`], [`quota`]. Then the edges, which know those and never each other: [`capture`], [`store`],
 //! [`web`]. [`metrics`] has every Prometheus name. [`commands`] alone know everything; [`cli`] says what they can do.
@@ -37,6 +37,7 @@ pub mod allocator;
 pub mod capture;
 pub mod cli;
 pub mod commands;
+pub mod copies;
 pub mod coverage;
 pub mod frame;
 pub mod meter;

@@ -9,19 +9,20 @@ const NOUNS: &[&str] = &["frame", "packet", "plain", "time", "traffic"];
 
 /// Every module with the modules it may name. Nouns know each other, the core knows nouns, edges know both and never
 /// each other; only commands know everything.
-const MAY_KNOW: [(&str, &[&str]); 23] = [
+const MAY_KNOW: [(&str, &[&str]); 24] = [
     ("time", &[]),
     ("frame", &["time"]),
     ("packet", &[]),
     ("traffic", &["packet", "time"]),
     ("plain", &[]),
+    ("copies", &[]),
     ("coverage", &["time"]),
     ("zone", &["time"]),
     ("period", &["time", "zone"]),
     ("when", &["time", "zone", "period"]),
     ("parse", NOUNS),
-    ("meter", &["frame", "packet", "time", "traffic", "parse"]),
-    ("report", &["plain", "time", "traffic", "zone", "period", "coverage", "zerotier", "quota"]),
+    ("meter", &["frame", "packet", "time", "traffic", "copies", "parse"]),
+    ("report", &["plain", "time", "traffic", "zone", "period", "copies", "coverage", "zerotier", "quota"]),
     ("quota", &["time", "traffic", "zone", "period", "meter", "zerotier"]),
     ("zerotier", NOUNS),
     ("metrics", &["frame", "packet", "plain", "time", "traffic", "meter", "zerotier"]),
