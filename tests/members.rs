@@ -287,11 +287,17 @@ fn what_cannot_be_known_says_why_in_one_line() {
     let db = dir.path().join("ztmon.db");
     let names = dir.path().join("names.json");
     fs::write(&names, "[{\"nodeId\": 1}").unwrap();
+    let ours = dir.path().join("ours.json");
+    fs::write(&ours, central()).unwrap();
     let missing = dir.path().join("missing");
-    let (names, missing) = (names.to_str().unwrap(), missing.to_str().unwrap());
+    let [names, ours, missing] = [&names, &ours, &missing].map(|path| path.to_str().unwrap());
     for (args, expected) in [
         (&["--names", names][..], "names.json: line 1: the JSON is damaged at column 14: save it again"),
         (&["--names", missing], "cannot read "),
+        (
+            &["--names", ours, "--network-id", "460cacee2d00a7e2"],
+            "--names tells of members of 460cacee2d00a7e1 and of none of --network-id 460cacee2d00a7e2: give names of",
+        ),
         (&["--names", "/dev/null"], "/dev/null is no file: give a names file"),
         (&["--network-id", "460cacee2d"], "'460cacee2d' is no network id: 16 hex digits"),
         (&["--controller", "http://127.0.0.1:1"], "--controller-token-file"),

@@ -31,7 +31,7 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     let [wal, shm] = store::companions(&database.path);
     destination.must_not_be([database.path.as_path(), &wal, &shm])?;
 
-    check_network(&reader, output.who.network_id)?;
+    check_network(&reader, output.who.network_id, &query.named.roster)?;
     let told = std::mem::take(&mut query.named.roster);
     query.named.roster = reader.roster()?;
     query.named.roster.merge(&told);

@@ -98,11 +98,15 @@ impl Roster {
         name.parse::<NodeId>().is_ok() || self.members.values().any(|member| member.name == name)
     }
 
+    /// The networks that it tells of the members of.
+    pub fn networks(&self) -> BTreeSet<NetworkId> {
+        self.members.keys().filter_map(|(network, _)| *network).collect()
+    }
+
     /// The network that all of it is about, if that is one.
     pub fn only_network(&self) -> Option<NetworkId> {
-        let mut networks = self.members.keys().filter_map(|(network, _)| *network);
-        let first = networks.next()?;
-        networks.all(|network| network == first).then_some(first)
+        let networks = self.networks();
+        networks.first().copied().filter(|_| networks.len() == 1)
     }
 
     /// The members of `network`. Where that is not known nobody can be told by a MAC.
