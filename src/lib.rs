@@ -26,8 +26,8 @@
 //!
 //! # Reading order
 //!
-//! The nouns first, which know only each other: [`time`], [`frame`], [`packet`], [`traffic`], [`coverage`], [`zone`], [`period`],
-//! [`when`]. Then the core: [`parse`],
+//! The nouns first, which know only each other: [`time`], [`frame`], [`packet`], [`traffic`], [`copies`], [`coverage`], [`zone`], [`period`],
+//! [`when`], [`plain`]. Then the core: [`parse`],
 //! [`meter`], [`report`], [`zerotier`], [`quota`]. Then the edges, which know those and never each other: [`capture`], [`store`],
 //! [`web`]. [`metrics`] has every Prometheus name. [`commands`] alone know everything; [`cli`] says what they can do.
 //! [`allocator`] is set up before any of it.
@@ -37,6 +37,7 @@ pub mod allocator;
 pub mod capture;
 pub mod cli;
 pub mod commands;
+pub mod copies;
 pub mod coverage;
 pub mod frame;
 pub mod meter;
@@ -44,6 +45,7 @@ pub mod metrics;
 pub mod packet;
 pub mod parse;
 pub mod period;
+pub mod plain;
 pub mod quota;
 pub mod report;
 pub mod store;

@@ -208,8 +208,23 @@ fn a_network_that_the_database_does_not_have_is_an_error() {
             "{verb:?}"
         );
     }
-    // There is a network now that may be the one.
+    // There is a network now that may be the one, and names of another say nothing of it.
     import(&[], "tee/two-sided.pcap");
+    let names = |network: &str| {
+        let file = dir.path().join(network);
+        fs::write(&file, A_AND_B.replace(NETWORK, network)).unwrap();
+        ["--names".to_owned(), file.to_str().unwrap().to_owned()]
+    };
+    let [useful, useless] = [NETWORK, "460cacee2d00a7e3"].map(names);
+    for verb in verbs {
+        let asked = |names: &[String]| {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            ztmon(&[verb, &another, &names].concat())
+        };
+        let line = asked(&useless).nothing();
+        assert!(line.contains("--names tells of members of 460cacee2d00a7e3 and of none of --network-id "), "{line}");
+        assert_ne!(asked(&useful).code, Some(2), "{verb:?}: they are of the other network");
+    }
     ztmon(&[&["report"], &another[..]].concat()).ok();
 }
 
@@ -227,6 +242,11 @@ fn what_cannot_be_told_by_member_says_why() {
     assert!(line.contains("--member 'Ann': no member has this name; give the node id"), "{line}");
     let line = refused(&["--names", file.to_str().unwrap()]);
     assert!(line.contains("names.csv: line 2: give two fields, address-or-node,name, not 1"), "{line}");
+    let names = dir.path().join("names.json");
+    fs::write(&names, A_AND_B).unwrap();
+    let line = refused(&["--names", names.to_str().unwrap(), "--network-id", "460cacee2d00a7e2"]);
+    let expected = "ztmon: --names tells of members of 460cacee2d00a7e1 and of none of --network-id 460cacee2d00a7e2: ";
+    assert!(line.starts_with(expected), "{line}");
     let line = refused(&["--network-id", "460c"]);
     assert!(line.contains("is no network id: 16 hex digits"), "{line}");
 }

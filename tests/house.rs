@@ -7,30 +7,32 @@ use std::path::{Path, PathBuf};
 
 /// Every module with the modules it may name. Nouns know each other, the core knows nouns, edges know both and never
 /// each other; only commands know everything.
-const MAY_KNOW: [(&str, &[&str]); 22] = [
+const MAY_KNOW: [(&str, &[&str]); 24] = [
     ("time", &[]),
     ("frame", &["time"]),
     ("packet", &[]),
     ("traffic", &["packet", "time"]),
+    ("plain", &[]),
+    ("copies", &[]),
     ("coverage", &["time"]),
     ("zone", &["time"]),
     ("period", &["time", "zone"]),
     ("when", &["time", "zone", "period"]),
     ("parse", &["frame", "packet", "traffic"]),
-    ("meter", &["frame", "packet", "time", "traffic", "parse"]),
-    ("report", &["time", "traffic", "zone", "period", "coverage", "zerotier", "quota"]),
+    ("meter", &["frame", "packet", "time", "traffic", "copies", "parse"]),
+    ("report", &["plain", "time", "traffic", "zone", "period", "copies", "coverage", "zerotier", "quota"]),
     ("quota", &["time", "traffic", "zone", "period", "meter", "zerotier"]),
-    ("zerotier", &["packet", "traffic"]),
-    ("metrics", &["frame", "packet", "time", "traffic", "meter", "zerotier"]),
-    ("capture", &["frame", "packet", "time"]),
+    ("zerotier", &["packet", "plain", "traffic"]),
+    ("metrics", &["frame", "packet", "plain", "time", "traffic", "meter", "zerotier"]),
+    ("capture", &["frame", "packet", "plain", "time"]),
     ("store", &["time", "traffic", "coverage", "zerotier"]),
     ("web", &[]),
     ("cli", &["packet", "time", "traffic", "zone", "period", "meter", "quota", "report", "web", "zerotier"]),
     (
         "commands",
         &[
-            "capture", "cli", "coverage", "frame", "meter", "metrics", "packet", "period", "quota", "report", "store",
-            "time", "traffic", "web", "when", "zerotier", "zone",
+            "capture", "cli", "coverage", "frame", "meter", "metrics", "packet", "period", "plain", "quota", "report",
+            "store", "time", "traffic", "web", "when", "zerotier", "zone",
         ],
     ),
     ("allocator", &[]),

@@ -251,6 +251,30 @@ fn a_controller_of_ones_own_tells_and_may_fail() {
 }
 
 #[test]
+fn one_that_was_deleted_meanwhile_is_of_the_asked_network_alone() {
+    let dir = tempdir().unwrap();
+    let (db, token) = (dir.path().join("ztmon.db"), dir.path().join("token"));
+    fs::write(&token, "s3cret").unwrap();
+    let other =
+        Setup::new(&db).source(&real("tee-both.pcap"), "max").args(["--network-id", "8056c2e21c000001"]).start();
+    other.scrape_at(FRAMES, NOTHING);
+    other.stop();
+
+    let server = Server::new();
+    let path = format!("/controller/network/{NETWORK}/member");
+    server.reply(&path, Reply::Json(format!("{{\"{A}\":3,\"0123456789\":1}}")));
+    server.reply(&format!("{path}/{A}"), Reply::Json(self_hosted(A, MEMBERS[0].1, "Ann")));
+    let url = server.url();
+    let serve = idle(&db).args(["--controller", &url, "--controller-token-file"]).args([&token]).start();
+    serve.wait_for_log(&format!("{url}: network {NETWORK} has 2 members"), 1);
+    let metrics = eventually("two members", || Some(serve.scrape()).filter(|metrics| shown(metrics).len() == 2));
+    assert!(metrics.text.contains("network=\"8056c2e21c000001\""), "{}", metrics.text);
+    let named = names(&metrics, "zerotier_member_info", "node");
+    assert_eq!((named[A].as_str(), named["0123456789"].as_str()), ("Ann", "0123456789"));
+    serve.stop();
+}
+
+#[test]
 fn central_tells() {
     let dir = tempdir().unwrap();
     let (db, token) = (dir.path().join("ztmon.db"), dir.path().join("token"));
@@ -287,11 +311,17 @@ fn what_cannot_be_known_says_why_in_one_line() {
     let db = dir.path().join("ztmon.db");
     let names = dir.path().join("names.json");
     fs::write(&names, "[{\"nodeId\": 1}").unwrap();
+    let ours = dir.path().join("ours.json");
+    fs::write(&ours, central()).unwrap();
     let missing = dir.path().join("missing");
-    let (names, missing) = (names.to_str().unwrap(), missing.to_str().unwrap());
+    let [names, ours, missing] = [&names, &ours, &missing].map(|path| path.to_str().unwrap());
     for (args, expected) in [
         (&["--names", names][..], "names.json: line 1: the JSON is damaged at column 14: save it again"),
         (&["--names", missing], "cannot read "),
+        (
+            &["--names", ours, "--network-id", "460cacee2d00a7e2"],
+            "--names tells of members of 460cacee2d00a7e1 and of none of --network-id 460cacee2d00a7e2: give names of",
+        ),
         (&["--names", "/dev/null"], "/dev/null is no file: give a names file"),
         (&["--network-id", "460cacee2d"], "'460cacee2d' is no network id: 16 hex digits"),
         (&["--controller", "http://127.0.0.1:1"], "--controller-token-file"),

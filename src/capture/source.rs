@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::file::{CaptureFile, Error};
+use crate::plain;
 
 /// A capture to be read, under the name it was given.
 #[derive(Clone, Debug)]
@@ -97,10 +98,7 @@ impl fmt::Display for Source {
         if self.name == "-" {
             return f.write_str("standard input");
         }
-        for c in self.name.to_string_lossy().chars() {
-            if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
-        }
-        Ok(())
+        f.write_str(&plain::escaped(&self.name.to_string_lossy()))
     }
 }
 

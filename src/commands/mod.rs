@@ -18,6 +18,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use crate::cli::{self, Cli, Command, Usage};
+use crate::plain;
 
 /// How a verb ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,12 +63,6 @@ pub fn run(arguments: Result<Cli, Usage>) -> ExitCode {
 
 /// A line on standard error. `eprintln!` would panic where nobody reads it.
 fn say(line: &str) {
-    // A file may have any name: nothing in it may begin another line or steer the terminal.
-    let mut escaped = String::with_capacity(line.len() + 1);
-    for c in line.chars() {
-        if c.is_control() { escaped.extend(c.escape_default()) } else { escaped.push(c) }
-    }
-    escaped.push('\n');
-    // In one piece.
-    std::io::stderr().write_all(escaped.as_bytes()).ok();
+    // A file may have any name. In one piece.
+    std::io::stderr().write_all(format!("{}\n", plain::escaped(line)).as_bytes()).ok();
 }

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 
-use crate::zerotier::{Roster, names};
+use crate::zerotier::{NetworkId, Roster, names};
 
 /// What a names file tells.
 pub(super) fn read(path: &Path) -> anyhow::Result<Roster> {
@@ -23,4 +23,18 @@ pub(super) fn read_all(paths: &[PathBuf]) -> anyhow::Result<Roster> {
         all.merge(&read(path)?);
     }
     Ok(all)
+}
+
+/// An error if what names files tell is of no use: all of other networks than the one that was given and `others`.
+pub(super) fn check(told: &Roster, given: Option<NetworkId>, others: &[NetworkId]) -> anyhow::Result<()> {
+    let Some(given) = given else { return Ok(()) };
+    let networks = told.networks();
+    let is_used = networks.iter().any(|network| *network == given || others.contains(network));
+    match networks.first() {
+        Some(first) if !is_used => bail!(
+            "--names tells of members of {first} and of none of --network-id {given}: give names of that network, or leave \
+             the flag out"
+        ),
+        _ => Ok(()),
+    }
 }

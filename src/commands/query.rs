@@ -61,26 +61,29 @@ fn only(chosen: &[Ends]) -> Option<Rc<dyn Fn(End) -> bool>> {
     }))
 }
 
-/// An error if a report is about members and nothing says who they are.
+/// An error if a replay is about members and nothing says who they are, or its names are of another network.
 pub(super) fn check_members(query: &Query) -> anyhow::Result<()> {
     let Named { roster, network, chosen } = &query.named;
+    names::check(roster, *network, &[])?;
     if query.by == By::Member || !chosen.is_empty() {
         ensure!(network.is_some(), "which member a MAC is depends on the network: give --network-id");
     }
     check_chosen(roster, chosen)
 }
 
-/// An error if a database has no network with the id that was given, and none that it could be of.
-pub(super) fn check_network(reader: &Reader, given: Option<NetworkId>) -> anyhow::Result<()> {
+/// An error if a database has no network with the id that was given, and none that it could be of; or if what was `told`
+/// is of others.
+pub(super) fn check_network(reader: &Reader, given: Option<NetworkId>, told: &Roster) -> anyhow::Result<()> {
     let Some(given) = given else { return Ok(()) };
-    let names = reader.networks()?;
+    let have = reader.networks()?;
     let could_be = |name: &String| name.parse::<NetworkId>().map_or(true, |id| id == given);
     ensure!(
-        names.is_empty() || names.iter().any(could_be),
+        have.is_empty() || have.iter().any(could_be),
         "--network-id {given} is not in the database, which has {}: give one of these, or leave the flag out",
-        names.join(", ")
+        have.join(", ")
     );
-    Ok(())
+    let known: Vec<NetworkId> = have.iter().filter_map(|name| name.parse().ok()).collect();
+    names::check(told, Some(given), &known)
 }
 
 /// An error if nobody goes by a name that was chosen.

@@ -80,7 +80,7 @@ impl Asked<'_> {
         check_members(&quotas, &roster).map_err(|error| anyhow!("{}: {error:#}", self.file.display()))?;
 
         let (origin, origin_name) = origin(self.origin);
-        query::check_network(&reader, self.who.network_id)?;
+        query::check_network(&reader, self.who.network_id, &told)?;
         let (mut networks, mut has_id) = (BTreeSet::new(), false);
         // Before anything is counted: an address may show who is a member.
         reader.first_seen(None, |name, endpoint, _| {

@@ -33,7 +33,7 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
 
     // Coverage is that of the bytes beside it, whatever `serve` commits or deletes meanwhile.
     let moment = reader.moment()?;
-    check_network(&reader, output.who.network_id)?;
+    check_network(&reader, output.who.network_id, &query.named.roster)?;
     let told = std::mem::take(&mut query.named.roster);
     query.named.roster = reader.roster()?;
     query.named.roster.merge(&told);

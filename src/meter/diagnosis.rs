@@ -6,6 +6,7 @@ use std::fmt;
 
 use super::ledger::Pair;
 use super::{Settings, Stats, Tee};
+use crate::copies::Copies;
 use crate::packet::Mac;
 use crate::traffic::Directory;
 
@@ -56,12 +57,7 @@ impl Cuts {
     }
 }
 
-/// How complete a capture is, by its copies.
-///
-/// Each packet between two members arrives twice if the rule is two-sided and no copy is lost. With a share p of the
-/// copies lost, p² of the packets are lost with both of theirs (capture-recapture). Packets that the receiver never
-/// got are singles too, so p overstates the loss of copies; an overloaded observer loses both copies together, so
-/// p² understates it.
+/// How complete a capture is, by its [`Copies`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Diagnosis {
     /// Packets seen with their copy.
@@ -143,7 +139,9 @@ impl Diagnosis {
         let per_mille = |pairs: u64, frames: u64| (2 * pairs * 1000).checked_div(frames);
         if stats.unicast >= ENOUGH {
             match (settings.tee, per_mille(stats.pairs, stats.unicast), per_mille(shadow.0, shadow.1)) {
-                (Tee::Both, Some(per_mille @ ..100), _) => warnings.push(Warning::HardlyPaired { per_mille }),
+                (Tee::Both, Some(per_mille @ ..Copies::HARDLY_PAIRED), _) => {
+                    warnings.push(Warning::HardlyPaired { per_mille })
+                }
                 (Tee::One, _, Some(per_mille @ 501..)) => warnings.push(Warning::MostlyPaired { per_mille }),
                 _ => (),
             }
@@ -160,10 +158,9 @@ impl Diagnosis {
         Diagnosis { pairs: stats.pairs, singles, pending, apart, apart_rest, warnings }
     }
 
-    /// The estimated share of packets of which no copy arrived: p² with p = singles / (2·pairs + singles).
+    /// The estimated share of packets of which no copy arrived.
     pub fn missed_share(&self) -> f64 {
-        let seen = 2 * self.pairs + self.singles;
-        if seen == 0 { 0.0 } else { (self.singles as f64 / seen as f64).powi(2) }
+        Copies { pairs: self.pairs, singles: self.singles }.missed_share()
     }
 }
 

@@ -50,7 +50,7 @@ impl Roll {
     pub(super) fn know(&mut self, mut members: Members) {
         self.version += 1;
         members.confirm_as(&self.members);
-        for (node, _) in members.told().iter().filter(|(_, member)| member.authorized) {
+        for (node, _) in members.told().iter().filter(|(_, member)| member.may_join()) {
             self.own.entry(*node).or_default();
         }
         self.members = members;

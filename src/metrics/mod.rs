@@ -17,6 +17,7 @@ use prometheus::{Gauge, GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
 
 use crate::frame::Statistics;
 use crate::meter::Stats;
+use crate::plain;
 use crate::time::Timestamp;
 use crate::traffic::{End, Outcome};
 
@@ -345,8 +346,7 @@ fn escape(value: &str) -> String {
             '\\' => escaped.push_str(r"\\"),
             '"' => escaped.push_str("\\\""),
             '\n' => escaped.push_str(r"\n"),
-            '\u{2028}' | '\u{2029}' => escaped.extend(['\\'].into_iter().chain(c.escape_unicode())),
-            c if c.is_control() => escaped.extend(['\\'].into_iter().chain(c.escape_unicode())),
+            c if plain::steers(c) => escaped.extend(['\\'].into_iter().chain(c.escape_unicode())),
             c => escaped.push(c),
         }
     }

@@ -157,7 +157,7 @@ impl History {
             // Where nobody can be told by a MAC, zeros would be wrong.
             let members = self.members_of(name);
             let is_told = members.network().is_some();
-            let told = members.told().iter().filter(|(_, member)| is_told && member.authorized);
+            let told = members.told().iter().filter(|(_, member)| is_told && member.may_join());
             for node in told.map(|(node, _)| *node).collect::<Vec<_>>() {
                 self.node(number as u32, node);
             }

@@ -5,12 +5,10 @@ use std::fmt;
 
 use super::builder::ALWAYS;
 use super::{Query, thousands};
+use crate::copies::Copies;
 use crate::coverage::Observed;
 use crate::period::{Calendar, Period};
 use crate::time::{BUCKET_SECONDS, Timestamp};
-
-/// Below so many paired frames in a thousand it cannot be told what was lost.
-const HARDLY_PAIRED: u128 = 100;
 
 /// Seconds after which what was seen is committed, if it can be.
 const COMMITTED_AFTER: i64 = 60;
@@ -197,17 +195,12 @@ impl Sum {
         }
     }
 
-    /// With n pairs and s singles, s² / 4n: of a share p = s / (2n + s) of the copies lost, p² of the packets are with
-    /// both of theirs.
     fn lost(self) -> Option<u64> {
-        let (pairs, singles) = (u128::from(self.pairs), u128::from(self.singles));
-        if singles == 0 {
+        if self.singles == 0 {
             // Copies of which none is one of two: nothing waits for a second one.
-            return (pairs > 0 || self.teed == 0).then_some(0);
+            return (self.pairs > 0 || self.teed == 0).then_some(0);
         }
-        let is_told = 2 * pairs * 1000 >= HARDLY_PAIRED * (2 * pairs + singles);
-        let lost = (singles.checked_mul(singles)? + 2 * pairs).checked_div(4 * pairs)?;
-        u64::try_from(lost).ok().filter(|_| is_told)
+        Copies { pairs: self.pairs, singles: self.singles }.lost()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::figures::{self, BYTES_WIDTH, SHARE_WIDTH, TIME_WIDTH};
 use super::{By, Party, Report, Tally, Who};
+use crate::plain;
 
 const BAR_MIN: usize = 8;
 const BAR_MAX: usize = 40;
@@ -149,7 +150,7 @@ impl Layout {
 
     /// The network and the name, padded to where the figures begin; a stacked pair brings its first line along.
     pub(super) fn name(&self, network: &str, source: &str, destination: Option<&str>) -> String {
-        let network = format!("{:<1$}", harmless(network), self.network);
+        let network = format!("{:<1$}", plain::replaced(network), self.network);
         let (source_width, name_width) = (self.source, self.name);
         match destination {
             None => format!("{network}{source:<name_width$}"),
@@ -172,11 +173,6 @@ impl Layout {
         }
         line
     }
-}
-
-/// A network may be named after a device of another machine: nothing in its name may steer the terminal.
-pub(super) fn harmless(network: &str) -> String {
-    network.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 fn columns_of(party: Party) -> usize {

@@ -13,6 +13,7 @@ use super::page::Page;
 use super::sums::{Ends, Parties, Sum};
 use super::{By, Line, Party, Query, Sort, Tally, Who};
 use crate::period::{Calendar, Period};
+use crate::plain;
 use crate::time::Timestamp;
 use crate::traffic::End;
 use crate::zerotier::Members;
@@ -147,9 +148,7 @@ impl Report {
     pub(super) fn label(&self, network: &str, party: Party) -> String {
         const MAX_NAME: usize = 32;
         let name = if self.query.by == By::Member { self.name(network, party) } else { "" };
-        // Anybody may have chosen it: nothing in it may steer the terminal.
-        let mut shown: String =
-            name.chars().take(MAX_NAME).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        let mut shown: String = plain::replaced(name).chars().take(MAX_NAME).collect();
         if name.chars().nth(MAX_NAME).is_some() {
             shown.push('…');
         }

@@ -2,9 +2,10 @@
 
 use std::io::{self, Write};
 
-use super::layout::{self, Layout};
+use super::layout::Layout;
 use super::{By, Line, Report, Tally, Who, figures};
 use crate::period::Period;
+use crate::plain;
 
 /// How a table looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +67,7 @@ impl Table<'_> {
         let Table { report, .. } = self;
         let known = report.networks().filter_map(|name| Some((name, report.covered(name, period)?)));
         for (name, covered) in known {
-            match layout::harmless(name) {
+            match plain::replaced(name) {
                 name if report.shows_networks() => writeln!(out, "{name}: {covered}")?,
                 _ => writeln!(out, "{covered}")?,
             }

@@ -166,8 +166,9 @@ fn tell(conn: &Connection, network: NetworkId, members: &Members) -> Result<()> 
         ids.insert(kept.node, kept.id);
         let name = if member.name.is_empty() { &kept.name } else { &member.name };
         let told = kept.told.max(if member.listed { 2 } else { 1 });
-        let changed = (&kept.name, kept.told, kept.authorized) != (name, told, member.authorized);
-        (kept.name, kept.told, kept.authorized) = (name.clone(), told, member.authorized);
+        let authorized = member.authorized.unwrap_or(kept.authorized);
+        let changed = (&kept.name, kept.told, kept.authorized) != (name, told, authorized);
+        (kept.name, kept.told, kept.authorized) = (name.clone(), told, authorized);
         Ok(changed)
     })?;
     let mut assignment = Finder::new(conn, &ASSIGNMENT)?;
@@ -225,7 +226,11 @@ fn roster(conn: &Connection) -> Result<Roster> {
         let Kept { id, network, node, name, told, authorized, .. } = Kept::read(row)?;
         if let (1.., Some(network)) = (told, networks.get(&network).copied().flatten()) {
             let addresses = addresses.remove(&id).unwrap_or_default().into_iter().collect();
-            roster.tell(Some(network), node, Member { name, addresses, authorized, listed: told == 2 });
+            roster.tell(
+                Some(network),
+                node,
+                Member { name, addresses, authorized: Some(authorized), listed: told == 2 },
+            );
         }
         Ok(())
     })?;

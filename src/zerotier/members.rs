@@ -19,32 +19,31 @@ const DOCKER: [u8; 2] = [0x02, 0x42];
 const MAX_NAME: usize = 255;
 
 /// What was told of a member.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Member {
     /// Its name; empty if it has none.
     pub name: String,
     /// The addresses that are, or were, assigned to it. Those that ZeroTier derives are not among them.
     pub addresses: BTreeSet<IpAddr>,
-    /// Whether the controller lets it in.
-    pub authorized: bool,
-    /// Whether a list of all the network's members told of it.
+    /// Whether the controller lets it in, if that was told.
+    pub authorized: Option<bool>,
+    /// Whether a list of all the network's members told of it. A list of no known network is none.
     pub listed: bool,
 }
 
-impl Default for Member {
-    fn default() -> Self {
-        Member { name: String::new(), addresses: BTreeSet::new(), authorized: true, listed: false }
-    }
-}
-
 impl Member {
+    /// Whether nobody said that the controller refuses it.
+    pub fn may_join(&self) -> bool {
+        self.authorized.unwrap_or(true)
+    }
+
     /// Both; the `later` one is right where they differ.
     fn merge(&mut self, later: &Member) {
         if !later.name.is_empty() {
             self.name.clone_from(&later.name);
         }
         self.addresses.extend(&later.addresses);
-        self.authorized = later.authorized;
+        self.authorized = later.authorized.or(self.authorized);
         self.listed |= later.listed;
     }
 }
@@ -64,6 +63,8 @@ impl Roster {
         if member.name.len() > MAX_NAME {
             member.name = cut(&member.name);
         }
+        // Else every network would seem to be listed.
+        member.listed &= network.is_some();
         self.members.entry((network, node)).and_modify(|known| known.merge(&member)).or_insert(member);
     }
 
@@ -97,11 +98,15 @@ impl Roster {
         name.parse::<NodeId>().is_ok() || self.members.values().any(|member| member.name == name)
     }
 
+    /// The networks that it tells of the members of.
+    pub fn networks(&self) -> BTreeSet<NetworkId> {
+        self.members.keys().filter_map(|(network, _)| *network).collect()
+    }
+
     /// The network that all of it is about, if that is one.
     pub fn only_network(&self) -> Option<NetworkId> {
-        let mut networks = self.members.keys().filter_map(|(network, _)| *network);
-        let first = networks.next()?;
-        networks.all(|network| network == first).then_some(first)
+        let networks = self.networks();
+        networks.first().copied().filter(|_| networks.len() == 1)
     }
 
     /// The members of `network`. Where that is not known nobody can be told by a MAC.
@@ -337,6 +342,15 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_no_known_network_lists_none() {
+        let mut roster = Roster::default();
+        roster.tell(None, node(A), member("a", &[], true));
+        let members = roster.of(Some(NETWORK));
+        assert_eq!((members.name(node(A)), members.told()[&node(A)].listed), ("a", false));
+        assert_eq!(members.whose(behind(STRANGER, "10.0.0.7")), own(STRANGER));
+    }
+
+    #[test]
     fn a_mac_of_dockers_has_to_be_confirmed() {
         let network = NetworkId(0x8056_c2e2_1c00_0001);
         let docker: Endpoint = Endpoint { end: "172.17.0.2".parse().unwrap(), mac: "02:42:ac:11:00:02".parse().ok() };
@@ -345,6 +359,19 @@ mod tests {
         let mut roster = Roster::default();
         roster.tell(None, node, Member::default());
         assert_eq!(roster.of(Some(network)).whose(docker), Some(Whose { node, own: true }));
+    }
+
+    #[test]
+    fn a_name_lets_nobody_in() {
+        let mut roster = Roster::default();
+        roster.tell(Some(NETWORK), node(A), Member { authorized: Some(false), ..Member::default() });
+        let mut names = Roster::default();
+        names.tell(None, node(A), member("a", &[], false));
+        roster.merge(&names);
+        let may_join = |roster: &Roster| roster.of(Some(NETWORK)).told()[&node(A)].may_join();
+        assert!(!may_join(&roster) && may_join(&names));
+        roster.tell(Some(NETWORK), node(A), Member { authorized: Some(true), ..Member::default() });
+        assert!(may_join(&roster));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 use super::members::{Member, Roster};
 use super::{NetworkId, NodeId};
+use crate::plain;
 
 /// The largest file that is read, in bytes.
 pub const MAX_BYTES: usize = 16 << 20;
@@ -49,17 +50,17 @@ pub fn parse(bytes: &[u8]) -> Result<Roster, String> {
             let value: Value = serde_json::from_str(text).map_err(|error| {
                 format!("line {}: the JSON is damaged at column {}: save it again", error.line(), error.column())
             })?;
-            members(&value)
+            members(&value, None)
         }
         _ => csv(text),
     }
 }
 
-/// What a controller's JSON tells.
+/// What a controller's JSON tells. Members that do not say of which network they are, are of `network`.
 ///
 /// # Errors
 /// In one line, what is wrong and what to do.
-pub fn members(value: &Value) -> Result<Roster, String> {
+pub fn members(value: &Value, network: Option<NetworkId>) -> Result<Roster, String> {
     let mut roster = Roster::default();
     let value = match value {
         Value::Object(object) if object.contains_key("error") => return Err(WRONG.to_owned()),
@@ -67,21 +68,21 @@ pub fn members(value: &Value) -> Result<Roster, String> {
         value => value,
     };
     match value {
-        Value::Object(object) if node_of(object).is_some() => tell(&mut roster, None, object, false)?,
+        Value::Object(object) if node_of(object).is_some() => tell(&mut roster, network, None, object, false)?,
         Value::Object(by_node) => {
             for (key, member) in by_node {
                 let node = key.parse::<NodeId>().map_err(|_| WRONG)?;
                 match member {
-                    Value::Object(object) => tell(&mut roster, Some(node), object, true)?,
+                    Value::Object(object) => tell(&mut roster, network, Some(node), object, true)?,
                     // Its revision.
-                    Value::Number(_) => roster.tell(None, node, Member { listed: true, ..Member::default() }),
+                    Value::Number(_) => roster.tell(network, node, Member { listed: true, ..Member::default() }),
                     _ => return Err(WRONG.to_owned()),
                 }
             }
         }
         Value::Array(list) => {
             for member in list {
-                tell(&mut roster, None, member.as_object().ok_or(WRONG)?, true)?;
+                tell(&mut roster, network, None, member.as_object().ok_or(WRONG)?, true)?;
             }
         }
         _ => return Err(WRONG.to_owned()),
@@ -90,19 +91,25 @@ pub fn members(value: &Value) -> Result<Roster, String> {
 }
 
 /// Adds one member, which may be known by the `node` that stands before it.
-fn tell(roster: &mut Roster, node: Option<NodeId>, member: &Map<String, Value>, listed: bool) -> Result<(), String> {
+fn tell(
+    roster: &mut Roster,
+    network: Option<NetworkId>,
+    node: Option<NodeId>,
+    member: &Map<String, Value>,
+    listed: bool,
+) -> Result<(), String> {
     let node = node_of(member).or(node).ok_or("a member in it has no node id (nodeId or address)")?;
     // Peers, too, have an address.
     if !OF_MEMBERS.iter().any(|key| member.contains_key(*key)) {
         return Err(format!("what it says of {node} is not what a member has ({}); {WRONG}", OF_MEMBERS.join(", ")));
     }
     let text = |key: &str| member.get(key).and_then(Value::as_str).unwrap_or_default();
-    let network = [text("networkId"), text("nwid")].iter().find_map(|id| id.parse::<NetworkId>().ok());
+    let network = [text("networkId"), text("nwid")].iter().find_map(|id| id.parse().ok()).or(network);
     let config = member.get("config").and_then(Value::as_object).unwrap_or(member);
     let assigned = config.get("ipAssignments").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     // With or without the prefix's length; what is no address is of no use here.
     let addresses = assigned.iter().filter_map(|addr| addr.as_str()?.split('/').next()?.parse().ok()).collect();
-    let authorized = config.get("authorized").and_then(Value::as_bool).unwrap_or(true);
+    let authorized = config.get("authorized").and_then(Value::as_bool);
     roster.tell(network, node, Member { name: text("name").trim().to_owned(), addresses, authorized, listed });
     fits(roster)
 }
@@ -134,8 +141,7 @@ fn csv(text: &str) -> Result<Roster, String> {
             (_, Ok(node)) => roster.tell(None, node, Member { name: name.clone(), ..Member::default() }),
             _ if is_header => (),
             _ => {
-                let shown = who.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
-                let who: String = shown.take(60).collect();
+                let who: String = plain::replaced(who).chars().take(60).collect();
                 return Err(format!("line {line}: '{who}' is neither an address nor a node id of ten hex digits"));
             }
         }
@@ -333,7 +339,7 @@ mod tests {
         let ann = |listed| Member {
             name: "Ann".to_owned(),
             addresses: ["10.147.20.11".parse().unwrap(), "fd00::b".parse().unwrap()].into(),
-            authorized: true,
+            authorized: Some(true),
             listed,
         };
         let node = "6df5629e82".parse::<NodeId>().unwrap();
@@ -351,10 +357,17 @@ mod tests {
         }
         let central = parse(CENTRAL.as_bytes()).unwrap().of(Some(NETWORK));
         let other = &central.told()[&"87dc5b55d9".parse().unwrap()];
-        assert!(!other.authorized && other.name.is_empty() && other.listed);
+        assert!(other.authorized == Some(false) && other.name.is_empty() && other.listed);
 
-        let revisions = parse(br#"{"6df5629e82": 4, "87dc5b55d9": 1}"#).unwrap().of(Some(NETWORK));
-        assert!(revisions.told().len() == 2 && revisions.told().values().all(|member| member.listed));
+        // Revisions do not say of which network they are; who asked for them knows.
+        let revisions = r#"{"6df5629e82": 4, "87dc5b55d9": 1}"#;
+        let by_file = parse(revisions.as_bytes()).unwrap().of(Some(NETWORK));
+        assert!(by_file.told().len() == 2 && !by_file.told().values().any(|member| member.listed));
+        let asked_for = members(&serde_json::from_str(revisions).unwrap(), Some(NETWORK)).unwrap();
+        assert_eq!(asked_for.only_network(), Some(NETWORK));
+        let listed = asked_for.of(Some(NETWORK));
+        assert!(listed.told().len() == 2 && listed.told().values().all(|member| member.listed));
+        assert!(asked_for.of(Some(NetworkId(1))).told().is_empty());
         assert!(parse(b"[]").unwrap().is_empty() && parse(b"{}").unwrap().is_empty());
     }
 

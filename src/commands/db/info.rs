@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::super::{Status, place};
 use super::print;
 use crate::cli::InfoFormat;
+use crate::plain::escaped;
 use crate::report::thousands;
 use crate::store::{Import, Info, NetworkInfo, Reader, is_in_use};
 use crate::traffic::Counts;
@@ -121,9 +122,4 @@ fn json_of(path: &str, in_use: bool, info: &Info) -> Value {
         "networks": networks,
         "imports": imports,
     })
-}
-
-/// A file may have any name: nothing in it may begin another line or steer the terminal.
-fn escaped(name: &str) -> String {
-    name.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }

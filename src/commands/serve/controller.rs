@@ -116,7 +116,7 @@ impl Controller {
                     }
                 }
             }
-            return names::members(&all).map_err(anyhow::Error::msg);
+            return names::members(&all, Some(network)).map_err(anyhow::Error::msg);
         }
         bail!("it knows no network {network} (404): check --controller, and whose network that is")
     }

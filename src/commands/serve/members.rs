@@ -110,13 +110,16 @@ impl NamesFiles {
     /// Reads them for the first time.
     ///
     /// # Errors
-    /// If one cannot be read, is no file, or is not understood.
-    pub(super) fn read(paths: Vec<PathBuf>, known: &Known) -> anyhow::Result<Self> {
+    /// If one cannot be read, is no file, or is not understood; or if all tell of other networks than the one `given`.
+    pub(super) fn read(paths: Vec<PathBuf>, given: Option<NetworkId>, known: &Known) -> anyhow::Result<Self> {
         let mut files = Vec::new();
         for (at, path) in paths.into_iter().enumerate() {
             let (file, roster) = Watched::read(path, "names file", names::read)?;
             known.by_file(at, roster);
             files.push(file);
+        }
+        if let Some((_, told)) = known.since(0) {
+            names::check(&told, given, &[])?;
         }
         Ok(NamesFiles(files))
     }

@@ -81,7 +81,7 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
     #[cfg(not(feature = "live"))]
     anyhow::ensure!(history.is_some(), "this ztmon was built without libpcap: it plays files only (--source)");
     let control = Shared::new(Control::default());
-    let names = NamesFiles::read(args.who.names, &control.known)?;
+    let names = NamesFiles::read(args.who.names, args.who.network_id, &control.known)?;
     let quotas = args.quotas.map(|file| QuotasFile::read(file, args.tz, &control)).transpose()?;
     let controller = match (args.controller, args.controller_token_file) {
         (Some(url), Some(file)) => Some(Controller::new(url, &file)?),

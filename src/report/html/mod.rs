@@ -13,6 +13,7 @@ use std::io::{self, Write};
 use super::page::Page;
 use super::{Amount, By, Covered, Line, Report, Tally, Who, figures};
 use crate::period::{Calendar, Every, Period};
+use crate::plain;
 use crate::time::Timestamp;
 
 const STYLE: &str = include_str!("page.css");
@@ -34,10 +35,8 @@ impl<T: fmt::Display> fmt::Display for Escaped<T> {
                 '>' => f.write_str("&gt;")?,
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
-                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}' => {
-                    f.write_str("\u{fffd}")?
-                }
-                c if c.is_control() => f.write_str("\u{fffd}")?,
+                '\u{fffe}' | '\u{ffff}' => f.write_str("\u{fffd}")?,
+                c if plain::steers(c) => f.write_str("\u{fffd}")?,
                 c => write!(f, "{c}")?,
             }
         }

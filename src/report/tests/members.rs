@@ -145,14 +145,18 @@ fn a_member_chooses_addresses_and_pairs_too() {
 #[test]
 fn in_a_table_a_name_stands_by_its_member() {
     let mut roster = Roster::default();
-    roster.tell(Some(NETWORK), node(1), member("Ann\x1b[2J, whose name is far too long for any table", &[], false));
+    roster.tell(
+        Some(NETWORK),
+        node(1),
+        member("Ann\x1b\u{202e}2J, whose name is far too long for any table", &[], false),
+    );
     let mut builder = Builder::new(query(roster, &[]));
     rows().iter().for_each(|row| add(&mut builder, "", row));
     assert_eq!(
         printed_at(&builder.finish(Sort::Total, None), Format::Table, 110),
         "\
 member                                        own sent  forwarded  own received  forwarded  share
-0000000001 Ann\u{fffd}[2J, whose name is far too l…   1.20 kB        0 B       5.03 kB        0 B  50.0% ████████████
+0000000001 Ann\u{fffd}\u{fffd}2J, whose name is far too l…   1.20 kB        0 B       5.03 kB        0 B  50.0% ████████████
 0000000003                                     5.00 kB        0 B           0 B        0 B  40.1% █████████▋
 0000000002                                         0 B       30 B       1.00 kB      200 B   9.9% ██▍
 multicast                                          0 B        0 B           4 B        0 B  <0.1% ▏

@@ -12,7 +12,7 @@ fn node(n: u64) -> NodeId {
 
 fn member(name: &str, last: u8, listed: bool) -> Member {
     let addresses = [[10, 0, 0, last].into()].into();
-    Member { name: name.to_owned(), addresses, authorized: last != 2, listed }
+    Member { name: name.to_owned(), addresses, authorized: Some(last != 2), listed }
 }
 
 /// Two members, one of which is not let in, and an address with a name.
@@ -44,6 +44,12 @@ fn what_was_told_comes_back() {
     assert_eq!(before, [2, 2, 1]);
     tell(&mut writer, network, &roster());
     assert_eq!([rows("member"), rows("assignment"), rows("address_name")], before);
+
+    // A name alone lets nobody in.
+    let mut named = Roster::default();
+    named.tell(None, node(2), Member { name: "two".to_owned(), ..Member::default() });
+    tell(&mut writer, network, &named);
+    assert_eq!(writer.roster().unwrap().of(Some(NETWORK)).told()[&node(2)].authorized, Some(false));
 
     // Another name, and an address that went to another: it was the first one's all the same.
     let mut later = Roster::default();

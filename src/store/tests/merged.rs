@@ -84,7 +84,11 @@ fn all_that_was_told_of_members_is_kept() {
     let node = |n| NodeId::new(n).unwrap();
     let mut other = Roster::default();
     let addresses = [[10, 9, 9, 9].into()].into();
-    other.tell(Some(NETWORK), node(2), Member { name: "two".to_owned(), addresses, authorized: true, listed: true });
+    other.tell(
+        Some(NETWORK),
+        node(2),
+        Member { name: "two".to_owned(), addresses, authorized: Some(true), listed: true },
+    );
     other.tell(Some(NETWORK), node(3), Member { name: "three".to_owned(), ..Member::default() });
     other.name_address([10, 0, 0, 9].into(), "copier");
     let make = |name: &str, roster: &Roster, moved: u64, time| {
@@ -111,7 +115,7 @@ fn all_that_was_told_of_members_is_kept() {
         let names = [1, 2, 3].map(|n| found.name(node(n)).to_owned());
         assert_eq!(names, ["one", "two", "three"]);
         let two = &found.told()[&node(2)];
-        assert_eq!((two.addresses.len(), two.authorized, two.listed), (2, true, true));
+        assert_eq!((two.addresses.len(), two.authorized, two.listed), (2, Some(true), true));
         assert_eq!(found.address_names().values().map(|name| name.to_string()).collect::<Vec<_>>(), ["printer"]);
         let members = Writer::open(&into).unwrap().members().unwrap();
         let kept: Vec<_> = members.iter().map(|kept| (kept.node, kept.sent_bytes, kept.received_bytes)).collect();
