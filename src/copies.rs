@@ -18,18 +18,23 @@ impl Copies {
     /// Below so many paired frames in a thousand it cannot be told what was lost.
     pub const HARDLY_PAIRED: u64 = 100;
 
-    /// The estimated share of packets of which no copy came: p² with p = singles / (2·pairs + singles).
-    pub fn missed_share(self) -> f64 {
+    /// The estimated share of packets of which no copy came: p² with p = singles / (2·pairs + singles). None where it
+    /// cannot be told.
+    pub fn missed_share(self) -> Option<f64> {
         let seen = 2 * self.pairs + self.singles;
-        if seen == 0 { 0.0 } else { (self.singles as f64 / seen as f64).powi(2) }
+        self.is_told().then(|| (self.singles as f64 / seen as f64).powi(2))
     }
 
     /// An estimate of the packets of which no copy came: singles² / (4·pairs), rounded. None where it cannot be told.
     pub fn lost(self) -> Option<u64> {
         let (pairs, singles) = (u128::from(self.pairs), u128::from(self.singles));
-        let is_told = 2 * pairs * 1000 >= u128::from(Self::HARDLY_PAIRED) * (2 * pairs + singles);
         let lost = (singles.checked_mul(singles)? + 2 * pairs).checked_div(4 * pairs)?;
-        u64::try_from(lost).ok().filter(|_| is_told)
+        u64::try_from(lost).ok().filter(|_| self.is_told())
+    }
+
+    fn is_told(self) -> bool {
+        let (pairs, singles) = (u128::from(self.pairs), u128::from(self.singles));
+        pairs > 0 && 2 * pairs * 1000 >= u128::from(Self::HARDLY_PAIRED) * (2 * pairs + singles)
     }
 }
 
@@ -43,9 +48,11 @@ mod tests {
             let copies = Copies { pairs, singles };
             let lost = copies.lost().unwrap() as f64;
             let share = lost / (pairs as f64 + singles as f64 + lost);
-            assert!((share - copies.missed_share()).abs() < 1e-3, "{copies:?}: {share}");
+            assert!((share - copies.missed_share().unwrap()).abs() < 1e-3, "{copies:?}: {share}");
         }
-        let untold = [(0, 0), (0, 5), (100, 1_801)].map(|(pairs, singles)| Copies { pairs, singles }.lost());
-        assert_eq!(untold, [None; 3]);
+        for (pairs, singles) in [(0, 0), (0, 5), (100, 1_801)] {
+            let copies = Copies { pairs, singles };
+            assert_eq!((copies.lost(), copies.missed_share()), (None, None));
+        }
     }
 }

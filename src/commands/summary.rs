@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use crate::meter::{Diagnosis, Stats, Tee, Warning};
+use crate::meter::{Diagnosis, Stats, Tee};
 use crate::report::thousands;
 use crate::traffic::Outcome;
 
@@ -45,8 +45,7 @@ fn copies(diagnosis: &Diagnosis) -> String {
             write!(text, ", {} {what}", thousands(count)).ok();
         }
     }
-    let contradicted = diagnosis.warnings.iter().any(|warning| matches!(warning, Warning::HardlyPaired { .. }));
-    let missed = if contradicted { "cannot be told".to_owned() } else { share(diagnosis.missed_share()) };
+    let missed = diagnosis.missed_share().map_or_else(|| "cannot be told".to_owned(), share);
     write!(text, "; estimated share of missed packets: {missed}").ok();
     text
 }

@@ -158,8 +158,8 @@ impl Diagnosis {
         Diagnosis { pairs: stats.pairs, singles, pending, apart, apart_rest, warnings }
     }
 
-    /// The estimated share of packets of which no copy arrived.
-    pub fn missed_share(&self) -> f64 {
+    /// The estimated share of packets of which no copy arrived, if it can be told.
+    pub fn missed_share(&self) -> Option<f64> {
         Copies { pairs: self.pairs, singles: self.singles }.missed_share()
     }
 }
