@@ -300,6 +300,7 @@ impl Keeper {
         let now = self.control.uptime();
         self.writer.tick(Timestamp::now(), self.started.elapsed());
         self.writer.begin()?;
+        lock(&self.board).make_room(now);
         let mut committed = Vec::new();
         for feed in self.feeds.values_mut().filter(|feed| has_news(feed)) {
             let Some(source) = &mut feed.source else { continue };
@@ -310,7 +311,7 @@ impl Keeper {
             let (unlisted, own) = {
                 let Board { networks, listing, .. } = &mut *lock(&self.board);
                 let clients = &mut network(networks, &feed.network).clients;
-                let unlisted = clients.admit(listing, rows, &feed.directory, now);
+                let unlisted = clients.admit(listing, rows, &feed.directory);
                 (unlisted, clients.own(listing, rows, &feed.directory, &mut feed.carried))
             };
             if let Some(unlisted) = unlisted {
