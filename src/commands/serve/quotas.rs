@@ -76,7 +76,7 @@ pub(super) struct Accounts {
     /// The last time that reading began, or failed.
     began: Option<Instant>,
     failed: Option<(Instant, String)>,
-    /// What was said of quotas that what is kept cannot be cut for.
+    /// What was said of quotas of which nothing can be known.
     said: BTreeMap<String, String>,
 }
 
@@ -117,8 +117,8 @@ impl Accounts {
     pub(super) fn turn(&mut self, control: &Shared, roster: &Roster) {
         self.take(control, roster);
         let (now, _) = Timestamp::now().clamped();
-        if let Some(Err(error)) = self.quotas.as_mut().map(|quotas| quotas.enter(now)) {
-            self.fail(error);
+        for (name, why) in self.quotas.iter_mut().flat_map(|quotas| quotas.enter(now)) {
+            say(&mut self.said, name, why);
         }
         self.settle(Duration::ZERO);
     }
@@ -180,10 +180,7 @@ impl Accounts {
                 known.into_iter().for_each(|known| quotas.settle(known));
                 for (name, why) in unknown {
                     quotas.lose(&name);
-                    if self.said.get(&name) != Some(&why) {
-                        log::warn(&why);
-                        self.said.insert(name, why);
-                    }
+                    say(&mut self.said, name, why);
                 }
                 None
             }
@@ -214,6 +211,14 @@ impl Accounts {
             period_end: one.period.end,
         })
         .collect()
+    }
+}
+
+/// Says why nothing can be known of a quota, once.
+fn say(said: &mut BTreeMap<String, String>, name: String, why: String) {
+    if said.get(&name) != Some(&why) {
+        log::warn(&why);
+        said.insert(name, why);
     }
 }
 
