@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::alarm::Alarm;
 use super::control::{Shared, lock};
 use super::log;
 use super::watched::{LOOK_EVERY, Watched};
@@ -48,9 +49,9 @@ impl QuotasFile {
     }
 
     /// Looks at it on a thread of its own until it is time to stop.
-    pub(super) fn watch(self, control: Shared) -> anyhow::Result<()> {
+    pub(super) fn watch(self, control: Shared, alarm: &Alarm) -> anyhow::Result<()> {
         let QuotasFile { mut file, tz } = self;
-        thread::Builder::new().name("quotas".to_owned()).spawn(move || {
+        alarm.spawn("quotas", move || {
             while !control.stopping() {
                 thread::sleep(LOOK_EVERY);
                 if let Some(quotas) = file.look(|path| read(path, tz.as_deref())) {
