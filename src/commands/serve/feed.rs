@@ -12,13 +12,13 @@ use super::control::Shared;
 use super::keeper::HandOver;
 use super::log;
 use super::observe::Watch;
+use super::widening::Widening;
 use crate::capture::{Filter, History};
 use crate::cli::{Counting, Speed};
 use crate::frame::{Frame, Statistics};
 use crate::meter::{Diagnosis, Meter, Stats, Tee};
 use crate::metrics::Process;
-use crate::time::{BUCKET_SECONDS, SECOND, Timestamp};
-use crate::traffic::DeltaRow;
+use crate::time::{SECOND, Timestamp};
 use crate::zerotier::NetworkId;
 
 /// Without scrapes totals are committed so often.
@@ -288,45 +288,6 @@ impl Feed {
         if !self.warned.contains(&words) && self.warned.len() < MAX_WARNINGS {
             self.warned.push(words);
             log::warn(&text);
-        }
-    }
-}
-
-/// Keeps what waits for a failed disk in bounded memory, at the cost of the history's detail.
-struct Widening {
-    /// Rows at which the next step is taken.
-    at: usize,
-    /// To which lengths of a bucket.
-    steps: std::slice::Iter<'static, u32>,
-    seconds: u32,
-}
-
-/// An hour, a day.
-const WIDER: [u32; 2] = [3600, 86_400];
-
-/// Memory for rows that wait, in bytes.
-const MAX_WAITING: usize = 64 << 20;
-
-impl Default for Widening {
-    fn default() -> Self {
-        let mut steps = WIDER.iter();
-        let seconds = steps.next().copied().unwrap_or(BUCKET_SECONDS);
-        Widening { at: MAX_WAITING / size_of::<DeltaRow>(), steps, seconds }
-    }
-}
-
-impl Widening {
-    fn watch(&mut self, meter: &mut Meter) {
-        while meter.rows() >= self.at {
-            meter.widen(self.seconds);
-            // What has just been merged must not be merged again for a few rows more.
-            if meter.rows() < self.at / 2 {
-                break;
-            }
-            match self.steps.next() {
-                Some(seconds) => self.seconds = *seconds,
-                None => self.at = self.at.max(2 * meter.rows()),
-            }
         }
     }
 }

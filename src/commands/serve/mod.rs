@@ -22,6 +22,7 @@ mod quotas;
 #[cfg(feature = "live")]
 mod service;
 mod watched;
+mod widening;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 #[cfg(target_os = "linux")]
