@@ -126,7 +126,8 @@ impl Feed {
     /// To be called often: hands over what was counted if it was asked for or it is time. Says whether to go on.
     pub(super) fn turn(&mut self) -> bool {
         let asked = self.control.ticket() != self.ticket || self.unsent.is_some();
-        if asked || self.last_told.elapsed() >= COMMIT_EVERY || self.meter.rows() >= MAX_ROWS {
+        let is_full = self.meter.rows() >= MAX_ROWS || self.watch.is_full();
+        if asked || is_full || self.last_told.elapsed() >= COMMIT_EVERY {
             self.tell();
         }
         if self.last_noted.elapsed() >= NOTE_EVERY && !self.control.store.is_up() {
@@ -358,6 +359,7 @@ fn wait_for(feed: &mut Feed, start: Instant, due: Duration) -> bool {
 mod tests {
     use std::sync::mpsc::sync_channel;
 
+    use super::super::observe::MAX_COVERAGE;
     use super::*;
     use crate::cli::{Command, parse};
     use crate::frame::LinkType;
@@ -415,6 +417,27 @@ mod tests {
         }
         ending.join().unwrap();
         assert_eq!((sum.packets, sum.bytes), (5, 100));
+    }
+
+    #[test]
+    fn what_was_seen_is_handed_over_before_it_is_too_much() {
+        let control = Shared::default();
+        let (sender, receiver) = sync_channel(100);
+        let mut feed = feed(&[], &control, &sender);
+        feed.join("", "");
+        // Frames that count nowhere, ten minutes apart, each of which shows what came before it.
+        let (frames, mut handed_over) = (3 * MAX_COVERAGE as i64, 0);
+        for number in 1..=frames {
+            let time = Timestamp::new(600 * number, 0);
+            feed.watch.frame(time);
+            feed.frame(&Frame { time, link: LinkType::ETHERNET, original_len: 0, data: &[] });
+            feed.turn();
+            for hand_over in receiver.try_iter() {
+                assert!(hand_over.coverage.len() <= MAX_COVERAGE + 1, "{}", hand_over.coverage.len());
+                handed_over += hand_over.coverage.len();
+            }
+        }
+        assert!(handed_over + MAX_COVERAGE >= frames as usize - 1, "{handed_over} of {frames}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::control::{Shared, lock};
 use super::feed::COMMIT_EVERY;
 use super::log;
 use super::members::Learned;
-use super::observe::{Coverage, merge};
+use super::observe::{Coverage, MAX_COVERAGE, merge};
 use super::quotas::Accounts;
 use crate::cli::Retain;
 use crate::metrics::{Board, Carried, Network, Own, Process};
@@ -241,7 +241,7 @@ impl Keeper {
         feed.pending.rows.append(&mut delta.rows);
         merge(&mut feed.seen, coverage);
         (feed.ticket, feed.process, feed.ended) = (ticket, process, ended);
-        if ended {
+        if ended || feed.seen.len() >= MAX_COVERAGE {
             self.coverage_due = Instant::now();
         }
     }
@@ -466,5 +466,12 @@ mod tests {
         assert_eq!(after(4, true, false, later), 5);
         assert_eq!(after(5, false, false, later), 5);
         assert_eq!(after(6, false, true, later), 7);
+        // However long ago the last time was, so much is not kept in memory.
+        let mut much = hand_over(0, false, false);
+        much.coverage = (0..MAX_COVERAGE as i64).map(|n| (n * FIVE_MINUTES, much.coverage[&0])).collect();
+        keeper.coverage_due = later;
+        keeper.take(much);
+        keeper.commit();
+        assert!(keeper.feeds[&0].seen.is_empty());
     }
 }
