@@ -72,10 +72,11 @@ impl Feed {
         keeper: &SyncSender<HandOver>,
     ) -> std::io::Result<Self> {
         static FEEDS: AtomicUsize = AtomicUsize::new(0);
+        let number = FEEDS.fetch_add(1, Ordering::Relaxed);
         Ok(Feed {
-            number: FEEDS.fetch_add(1, Ordering::Relaxed),
+            number,
             control: Shared::clone(control),
-            wake: control.subscribe()?,
+            wake: control.subscribe(number)?,
             keeper: keeper.clone(),
             whose: None,
             unsent: None,
@@ -293,6 +294,12 @@ impl Feed {
     }
 }
 
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.control.unsubscribe(self.number);
+    }
+}
+
 /// Plays a capture file in place of a device, paced by its own times.
 pub(super) fn play(mut feed: Feed, mut history: History, speed: Speed, network: Option<NetworkId>) {
     let name = history.sources().first().map(ToString::to_string).unwrap_or_default();
@@ -417,6 +424,15 @@ mod tests {
         }
         ending.join().unwrap();
         assert_eq!((sum.packets, sum.bytes), (5, 100));
+    }
+
+    #[test]
+    fn what_has_ended_is_woken_no_more() {
+        let (control, (sender, _receiver)) = (Shared::default(), sync_channel(8));
+        let feed = feed(&[], &control, &sender);
+        let mut wake = feed.wake.try_clone().unwrap();
+        feed.end();
+        assert_eq!(wake.read(&mut [0]).unwrap(), 0, "nobody holds the other end");
     }
 
     #[test]

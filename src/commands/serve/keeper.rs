@@ -78,6 +78,13 @@ struct Feed {
     ended: bool,
 }
 
+impl Feed {
+    /// Whether it has something that is not committed.
+    fn has_news(&self) -> bool {
+        !(self.pending.rows.is_empty() && self.seen.is_empty())
+    }
+}
+
 pub(super) struct Keeper {
     writer: Writer,
     feeds: BTreeMap<usize, Feed>,
@@ -283,6 +290,10 @@ impl Keeper {
             let process = if shown.is_ahead_of(&feed.process) { shown } else { feed.process };
             board.processes.insert(*number, (feed.network.clone(), process));
         }
+        if self.failed_at.is_none() {
+            // What they have seen stays on the board; the rest, which may be much, nobody needs any more.
+            self.feeds.retain(|_, feed| !feed.ended || feed.has_news());
+        }
     }
 
     fn try_commit(&mut self) -> anyhow::Result<()> {
@@ -292,9 +303,8 @@ impl Keeper {
         }
         self.join_networks()?;
         self.learn()?;
-        let has_news = |feed: &Feed| !(feed.pending.rows.is_empty() && feed.seen.is_empty());
         let is_due = self.coverage_due <= Instant::now();
-        if !self.feeds.values().any(|feed| !feed.pending.rows.is_empty() || is_due && has_news(feed)) {
+        if !self.feeds.values().any(|feed| !feed.pending.rows.is_empty() || is_due && feed.has_news()) {
             return Ok(());
         }
         let now = self.control.uptime();
@@ -302,7 +312,7 @@ impl Keeper {
         self.writer.begin()?;
         lock(&self.board).make_room(now);
         let mut committed = Vec::new();
-        for feed in self.feeds.values_mut().filter(|feed| has_news(feed)) {
+        for feed in self.feeds.values_mut().filter(|feed| feed.has_news()) {
             let Some(source) = &mut feed.source else { continue };
             self.writer.add_observed(source.network(), &feed.seen)?;
             feed.pending.merge();
@@ -466,6 +476,10 @@ mod tests {
         assert_eq!(after(4, true, false, later), 5);
         assert_eq!(after(5, false, false, later), 5);
         assert_eq!(after(6, false, true, later), 7);
+        assert!(
+            keeper.feeds.is_empty() && lock(&board).processes.contains_key(&0),
+            "of the end only what it saw is left"
+        );
         // However long ago the last time was, so much is not kept in memory.
         let mut much = hand_over(0, false, false);
         much.coverage = (0..MAX_COVERAGE as i64).map(|n| (n * FIVE_MINUTES, much.coverage[&0])).collect();
