@@ -16,7 +16,7 @@ use super::widening::Widening;
 use crate::capture::{Filter, History};
 use crate::cli::{Counting, Speed};
 use crate::frame::{Frame, Statistics};
-use crate::meter::{Diagnosis, Meter, Stats, Tee};
+use crate::meter::{Diagnosis, Evidence, Meter, Stats, Tee};
 use crate::metrics::Process;
 use crate::time::{SECOND, Timestamp};
 use crate::zerotier::NetworkId;
@@ -56,6 +56,8 @@ pub(super) struct Feed {
     watch: Watch,
     /// Frames at the last look at the copies.
     diagnosed_at: u64,
+    /// What the settings have been judged by.
+    judged: Evidence,
     ticket: u64,
     last_told: Instant,
     last_noted: Instant,
@@ -88,6 +90,7 @@ impl Feed {
             capture: Statistics::default(),
             watch: Watch::default(),
             diagnosed_at: 0,
+            judged: Evidence::default(),
             ticket: 0,
             last_told: Instant::now(),
             last_noted: Instant::now(),
@@ -195,17 +198,16 @@ impl Feed {
         self.watch.count(stats, capture);
         let frames = stats.outcomes.frames() - self.diagnosed_at;
         if frames > 0 && frames >= self.meter.directory().pairs().len() as u64 {
-            self.diagnose();
+            let diagnosis = self.meter.diagnosis();
+            self.diagnosed(&diagnosis);
         }
     }
 
-    /// What the copies say.
-    fn diagnose(&mut self) -> Diagnosis {
+    /// Takes note of what the copies say.
+    fn diagnosed(&mut self, diagnosis: &Diagnosis) {
         let stats = self.meter.stats();
-        let diagnosis = self.meter.diagnosis();
         self.diagnosed_at = stats.outcomes.frames();
-        self.watch.diagnosed(&diagnosis, stats.singles);
-        diagnosis
+        self.watch.diagnosed(diagnosis, stats.singles);
     }
 
     fn note(&mut self) -> Process {
@@ -259,7 +261,8 @@ impl Feed {
     /// Ends: hands over the last, however long that takes.
     pub(super) fn end(mut self) {
         self.up = false;
-        self.diagnose();
+        let diagnosis = self.meter.diagnosis();
+        self.diagnosed(&diagnosis);
         for hand_over in self.unsent.take().into_iter().chain([self.hand_over(true)]) {
             self.keeper.send(hand_over).ok();
         }
@@ -275,7 +278,8 @@ impl Feed {
                     .to_owned(),
             );
         }
-        let diagnosis = self.diagnose();
+        let diagnosis = self.meter.diagnosis_since(&mut self.judged);
+        self.diagnosed(&diagnosis);
         for warning in diagnosis.warnings {
             self.warn_once(warning.to_string());
         }
