@@ -1,7 +1,6 @@
 //! What drives a meter: the frames of one device or one file, and tickets in between.
 
 use std::io::{PipeReader, Read};
-use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant};
@@ -13,13 +12,12 @@ use super::keeper::HandOver;
 use super::log;
 use super::observe::Watch;
 use super::widening::Widening;
-use crate::capture::{Filter, History};
-use crate::cli::{Counting, Speed};
+use crate::capture::Filter;
+use crate::cli::Counting;
 use crate::frame::{Frame, Statistics};
 use crate::meter::{Diagnosis, Evidence, Meter, Stats, Tee};
 use crate::metrics::Process;
-use crate::time::{SECOND, Timestamp};
-use crate::zerotier::NetworkId;
+use crate::time::Timestamp;
 
 /// Without scrapes totals are committed so often.
 pub(super) const COMMIT_EVERY: Duration = Duration::from_secs(30);
@@ -51,9 +49,9 @@ pub(super) struct Feed {
     tee: Tee,
     filter: Option<Filter>,
     /// Whether frames can arrive.
-    up: bool,
+    pub up: bool,
     pub capture: Statistics,
-    watch: Watch,
+    pub watch: Watch,
     /// Frames at the last look at the copies.
     diagnosed_at: u64,
     /// What the settings have been judged by.
@@ -147,7 +145,7 @@ impl Feed {
     }
 
     /// Hands over what was counted since the last time, if the keeper has room for it.
-    fn tell(&mut self) {
+    pub(super) fn tell(&mut self) {
         if let Some(unsent) = self.unsent.take() {
             self.send(unsent);
         }
@@ -185,7 +183,7 @@ impl Feed {
     }
 
     /// Ends the five minutes that a time is not in.
-    fn leave(&mut self, time: Timestamp) {
+    pub(super) fn leave(&mut self, time: Timestamp) {
         if self.watch.leaves(time) {
             let stats = self.meter.stats();
             self.count(&stats, self.capture);
@@ -225,7 +223,7 @@ impl Feed {
     }
 
     /// A file can wait until the keeper has room: no more than a few hand-overs are in memory.
-    fn let_the_keeper_catch_up(&mut self) {
+    pub(super) fn let_the_keeper_catch_up(&mut self) {
         while self.unsent.is_some() && !self.control.stopping() {
             std::thread::sleep(Duration::from_millis(5));
             if let Some(unsent) = self.unsent.take() {
@@ -269,7 +267,7 @@ impl Feed {
     }
 
     /// Says once what does not fit together.
-    fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         let stats = self.meter.stats();
         if self.up && stats.teed == 0 && self.tee != Tee::None {
             self.warn_once(
@@ -301,68 +299,6 @@ impl Feed {
 impl Drop for Feed {
     fn drop(&mut self) {
         self.control.unsubscribe(self.number);
-    }
-}
-
-/// Plays a capture file in place of a device, paced by its own times.
-pub(super) fn play(mut feed: Feed, mut history: History, speed: Speed, network: Option<NetworkId>) {
-    let name = history.sources().first().map(ToString::to_string).unwrap_or_default();
-    let pace = match speed {
-        Speed::Max => "as fast as it can be read".to_owned(),
-        Speed::Times(times) => format!("at {times} times its speed"),
-    };
-    log::info(&format!("{name}: playing it {pace}"));
-    feed.join(&network.map(|network| network.to_string()).unwrap_or_default(), "");
-    feed.up = true;
-    feed.tell();
-    let start = Instant::now();
-    let mut first = None;
-    let mut frames = 0_u64;
-    let stopped = history.read(|_, frame| {
-        if let Speed::Times(speed) = speed {
-            let first = *first.get_or_insert(frame.time);
-            if !wait_for(&mut feed, start, since(first, frame.time, speed)) {
-                return ControlFlow::Break(());
-            }
-        }
-        feed.leave(frame.time);
-        feed.watch.frame(frame.time);
-        feed.frame(frame);
-        frames += 1;
-        if frames.is_multiple_of(1024) {
-            let going = feed.turn();
-            feed.let_the_keeper_catch_up();
-            if !going {
-                return ControlFlow::Break(());
-            }
-        }
-        ControlFlow::Continue(())
-    });
-    feed.look();
-    for problem in history.problems() {
-        log::warn(&format!("{name}: {}", problem.error));
-    }
-    log::info(&format!("{name}: played {frames} frames{}", if stopped.is_none() { ", all there are" } else { "" }));
-    feed.end();
-}
-
-/// When a frame is due, after the first one.
-fn since(first: Timestamp, time: Timestamp, speed: f64) -> Duration {
-    let seconds = (time.0 - first.0).max(0) as f64 / SECOND as f64 / speed;
-    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
-}
-
-/// Waits until `due` after `start`; says whether to go on.
-fn wait_for(feed: &mut Feed, start: Instant, due: Duration) -> bool {
-    loop {
-        let left = due.saturating_sub(start.elapsed());
-        if left < Duration::from_millis(1) {
-            return true;
-        }
-        if !feed.turn() {
-            return false;
-        }
-        feed.wait(None, left.min(Duration::from_secs(1)));
     }
 }
 

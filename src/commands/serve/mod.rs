@@ -18,6 +18,7 @@ mod keeper;
 mod log;
 mod members;
 mod observe;
+mod play;
 mod quotas;
 #[cfg(feature = "live")]
 mod service;
@@ -142,7 +143,7 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
     let mut feeds = Feeds::new(args.counting, &control, sender, &alarm);
     let (speed, network) = (args.speed, args.who.network_id.or_else(|| control.known.only_network()));
     match history {
-        Some(history) => feeds.start(move |feed, _| feed::play(feed, history, speed, network))?,
+        Some(history) => feeds.start(move |feed, _| play::play(feed, history, speed, network))?,
         #[cfg(feature = "live")]
         None => {
             let wanted = devices::Wanted::from_flags(args.zerotier_device);
