@@ -1,5 +1,6 @@
 //! What drives a meter: the frames of one device or one file, and tickets in between.
 
+use std::collections::VecDeque;
 use std::io::{PipeReader, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
@@ -42,8 +43,8 @@ pub(super) struct Feed {
     /// Its network and device, until the keeper has been told.
     whose: Option<(String, String)>,
     keeper: SyncSender<HandOver>,
-    /// What the keeper had no room for. Until it has, what is counted stays in the meter.
-    unsent: Option<HandOver>,
+    /// What the keeper had no room for, in its order. Until it has, what is counted stays in the meter.
+    unsent: VecDeque<HandOver>,
     widening: Widening,
     pub meter: Meter,
     tee: Tee,
@@ -79,7 +80,7 @@ impl Feed {
             wake: control.subscribe(number)?,
             keeper: keeper.clone(),
             whose: None,
-            unsent: None,
+            unsent: VecDeque::new(),
             widening: Widening::default(),
             tee: counting.tee,
             meter: Meter::new(counting.settings(seed)),
@@ -127,7 +128,7 @@ impl Feed {
 
     /// To be called often: hands over what was counted if it was asked for or it is time. Says whether to go on.
     pub(super) fn turn(&mut self) -> bool {
-        let asked = self.control.ticket() != self.ticket || self.unsent.is_some();
+        let asked = self.control.ticket() != self.ticket || !self.unsent.is_empty();
         let is_full = self.meter.rows() >= MAX_ROWS || self.watch.is_full();
         if asked || is_full || self.last_told.elapsed() >= COMMIT_EVERY {
             self.tell();
@@ -146,13 +147,12 @@ impl Feed {
 
     /// Hands over what was counted since the last time, if the keeper has room for it.
     pub(super) fn tell(&mut self) {
-        if let Some(unsent) = self.unsent.take() {
-            self.send(unsent);
-        }
+        self.send();
         self.last_told = Instant::now();
-        if self.unsent.is_none() {
+        if self.unsent.is_empty() {
             let counted = self.hand_over(false);
-            self.send(counted);
+            self.unsent.push_back(counted);
+            self.send();
         }
     }
 
@@ -215,20 +215,21 @@ impl Feed {
         process
     }
 
-    /// A busy disk must not hold up capture.
-    fn send(&mut self, hand_over: HandOver) {
-        if let Err(TrySendError::Full(hand_over)) = self.keeper.try_send(hand_over) {
-            self.unsent = Some(hand_over);
+    /// Sends what the keeper has room for. A busy disk must not hold up capture.
+    fn send(&mut self) {
+        while let Some(next) = self.unsent.pop_front() {
+            if let Err(TrySendError::Full(next)) = self.keeper.try_send(next) {
+                self.unsent.push_front(next);
+                return;
+            }
         }
     }
 
     /// A file can wait until the keeper has room: no more than a few hand-overs are in memory.
     pub(super) fn let_the_keeper_catch_up(&mut self) {
-        while self.unsent.is_some() && !self.control.stopping() {
+        while !self.unsent.is_empty() && !self.control.stopping() {
             std::thread::sleep(Duration::from_millis(5));
-            if let Some(unsent) = self.unsent.take() {
-                self.send(unsent);
-            }
+            self.send();
         }
     }
 
@@ -258,12 +259,26 @@ impl Feed {
 
     /// Ends: hands over the last, however long that takes.
     pub(super) fn end(mut self) {
+        for hand_over in self.last() {
+            self.keeper.send(hand_over).ok();
+        }
+    }
+
+    /// Takes the place of another, and hands over its last when the keeper has room: capture waits for no disk.
+    #[cfg(any(feature = "live", test))]
+    pub(super) fn succeed(&mut self, mut before: Feed) {
+        self.unsent.extend(before.last());
+        self.send();
+    }
+
+    /// All that is still to be handed over at the end.
+    fn last(&mut self) -> VecDeque<HandOver> {
         self.up = false;
         let diagnosis = self.meter.diagnosis();
         self.diagnosed(&diagnosis);
-        for hand_over in self.unsent.take().into_iter().chain([self.hand_over(true)]) {
-            self.keeper.send(hand_over).ok();
-        }
+        let last = self.hand_over(true);
+        self.unsent.push_back(last);
+        std::mem::take(&mut self.unsent)
     }
 
     /// Says once what does not fit together.
@@ -352,10 +367,10 @@ mod tests {
             feed.frame(&Frame { time: Timestamp::now(), link: LinkType::RAW, original_len: 20, data });
             feed.tell();
         }
-        assert!(feed.unsent.is_some());
+        assert!(!feed.unsent.is_empty());
         control.stop();
         feed.let_the_keeper_catch_up();
-        assert!(feed.unsent.is_some(), "stopping, it does not wait, and keeps what it has");
+        assert!(!feed.unsent.is_empty(), "stopping, it does not wait, and keeps what it has");
         drop(sender);
         let ending = std::thread::spawn(move || feed.end());
         let mut sum = Counts::default();
@@ -364,6 +379,33 @@ mod tests {
         }
         ending.join().unwrap();
         assert_eq!((sum.packets, sum.bytes), (5, 100));
+    }
+
+    #[test]
+    fn one_takes_the_place_of_another_while_the_keeper_has_no_room() {
+        let control = Shared::default();
+        let (sender, receiver) = sync_channel(1);
+        let [mut before, mut after] = [&sender; 2].map(|sender| feed(&[], &control, sender));
+        let ended = before.number;
+        let count = |feed: &mut Feed, number| {
+            let data = &packet(number);
+            feed.frame(&Frame { time: Timestamp::now(), link: LinkType::RAW, original_len: 20, data });
+            feed.tell();
+        };
+        (0..3).for_each(|number| count(&mut before, number));
+        // Nobody has taken anything yet: waiting for room would take for ever.
+        after.succeed(before);
+        (3..6).for_each(|number| count(&mut after, number));
+        let mut told = Vec::new();
+        while let Ok(hand_over) = receiver.try_recv() {
+            let packets: u64 = hand_over.delta.rows.iter().map(|row| row.counts.packets).sum();
+            told.push((hand_over.feed == ended, hand_over.ended, packets));
+            after.send();
+        }
+        assert_eq!(told, [(true, false, 1), (true, false, 1), (true, true, 1)]);
+        after.tell();
+        let rest = receiver.try_recv().unwrap();
+        assert_eq!(rest.delta.rows.iter().map(|row| row.counts.packets).sum::<u64>(), 3);
     }
 
     #[test]
