@@ -73,6 +73,8 @@ struct Account {
     since: [u64; 2],
     /// Whether they have to be read (anew).
     stale: bool,
+    /// Whether the periods that are now cannot be told: then nothing is known, and nothing is read.
+    astray: bool,
 }
 
 /// Whose the endpoints of a network are.
@@ -103,11 +105,14 @@ impl Quotas {
     /// If a period begins or ends within a bucket.
     pub fn new(quotas: Vec<Quota>, zone: Zone, now: i64) -> Result<Self, String> {
         let nowhen = Period { start: 0, end: 0 };
-        let account = |quota| Account { quota, periods: [nowhen; 2], moved: None, since: [0; 2], stale: true };
+        let account =
+            |quota| Account { quota, periods: [nowhen; 2], moved: None, since: [0; 2], stale: true, astray: false };
         let accounts = quotas.into_iter().map(account).collect();
         let mut quotas = Quotas { zone, accounts, networks: BTreeMap::new(), news: false };
-        quotas.enter(now)?;
-        Ok(quotas)
+        match quotas.enter(now).into_iter().next() {
+            Some((_, why)) => Err(why),
+            None => Ok(quotas),
+        }
     }
 
     /// Whose days these are.
@@ -116,32 +121,19 @@ impl Quotas {
     }
 
     /// Goes to the periods of a moment. What came early for one that begins is known at once, and to be read all the same.
-    ///
-    /// # Errors
-    /// If a period begins or ends within a bucket: then it stays as it was.
-    pub fn enter(&mut self, now: i64) -> Result<(), String> {
-        for Account { quota, periods, moved, stale, .. } in &mut self.accounts {
-            if (periods[0].start..periods[0].end).contains(&now) {
-                continue;
+    /// Those whose period would begin or end within a bucket stay in the one that they were in, and nothing is known of
+    /// them: their names, and a line about each.
+    pub fn enter(&mut self, now: i64) -> Vec<(String, String)> {
+        let mut failed = Vec::new();
+        for account in &mut self.accounts {
+            let entered = account.enter(self.zone, now);
+            account.astray = entered.is_err();
+            if let Err(why) = entered {
+                (account.moved, account.stale) = (None, true);
+                failed.push((account.quota.name.clone(), format!("quota '{}': {why}", account.quota.name)));
             }
-            let calendar = Calendar::new(self.zone, quota.every);
-            let period = |second| calendar.period(second).ok_or("no calendar reaches the time of this machine's clock");
-            let this = period(now)?;
-            let next = period(this.end)?;
-            if let Some(bound) =
-                [this.start, this.end, next.end].into_iter().find(|at| at % i64::from(BUCKET_SECONDS) != 0)
-            {
-                let (every, at) = (quota.every, calendar.label(bound));
-                return Err(format!(
-                    "quota '{}': a {every} begins at {at}, within a bucket of five minutes",
-                    quota.name
-                ));
-            }
-            *moved = moved.filter(|_| this == periods[1]).map(|[_, early]| [early, 0]);
-            *periods = [this, next];
-            *stale = true;
         }
-        Ok(())
+        failed
     }
 
     /// Says who the members of a network are.
@@ -212,14 +204,15 @@ impl Quotas {
     /// A copy for what has to be read, if anything has: all that is [added](Quotas::add) to it from
     /// [`range`](Quotas::range), up to this moment, is for [`settle`](Quotas::settle).
     pub fn reading(&mut self) -> Option<Quotas> {
-        if !self.accounts.iter().any(|account| account.stale) {
+        let to_read = |account: &Account| account.stale && !account.astray;
+        if !self.accounts.iter().any(to_read) {
             return None;
         }
         let mut copy = self.clone();
         for (account, copy) in self.accounts.iter_mut().zip(&mut copy.accounts) {
-            copy.moved = account.stale.then_some([0; 2]);
-            if std::mem::take(&mut account.stale) {
-                account.since = [0; 2];
+            copy.moved = None;
+            if to_read(account) {
+                (account.stale, account.since, copy.moved) = (false, [0; 2], Some([0; 2]));
             }
         }
         Some(copy)
@@ -261,7 +254,7 @@ impl Quotas {
             }
         }
         for (account, read) in self.accounts.iter_mut().zip(read.accounts) {
-            if let (Some(read), true) = (read.moved, account.periods == read.periods) {
+            if let (Some(read), true) = (read.moved, account.periods == read.periods && !account.astray) {
                 account.moved = Some([0, 1].map(|at| read[at].saturating_add(account.since[at])));
             }
         }
@@ -354,6 +347,26 @@ impl Quota {
 }
 
 impl Account {
+    /// Goes to the periods of a moment.
+    fn enter(&mut self, zone: Zone, now: i64) -> Result<(), String> {
+        if (self.periods[0].start..self.periods[0].end).contains(&now) {
+            return Ok(());
+        }
+        let every = self.quota.every;
+        let calendar = Calendar::new(zone, every);
+        let period = |second| calendar.period(second).ok_or("no calendar reaches the time of this machine's clock");
+        let this = period(now)?;
+        let next = period(this.end)?;
+        let mut bounds = [this.start, this.end, next.end].into_iter();
+        if let Some(bound) = bounds.find(|at| at % i64::from(BUCKET_SECONDS) != 0) {
+            return Err(format!("a {every} begins at {}, within a bucket of five minutes", calendar.label(bound)));
+        }
+        self.moved = self.moved.filter(|_| this == self.periods[1]).map(|[_, early]| [early, 0]);
+        self.periods = [this, next];
+        self.stale = true;
+        Ok(())
+    }
+
     fn add(&mut self, bucket: Bucket, bytes: u64, sent: bool, received: bool) {
         let counts = match self.quota.direction {
             Direction::Sent => sent,

@@ -92,6 +92,17 @@ fn long_history(path: &Path, packets: u64) {
     file.flush().unwrap();
 }
 
+/// A very long silence: nothing but ARP requests, ten minutes apart.
+fn silence(path: &Path, frames: u64) {
+    let mut file = BufWriter::new(File::create(path).unwrap());
+    file.write_all(&[0xa1b2_c3d4, 2 | 4 << 16, 0, 0, 262_144, 1].map(u32::to_le_bytes).concat()).unwrap();
+    for number in 0..frames {
+        let record = [number as u32 * 600, 0, 42, 42].map(u32::to_le_bytes).concat();
+        file.write_all(&[&record[..], &[0xff; 12], &[8, 6], &[0; 28]].concat()).unwrap();
+    }
+    file.flush().unwrap();
+}
+
 /// A packet in a capture, so many microseconds after the first. Each address has a MAC of its own.
 fn frame(micros: u64, src: u64, dst: u64, len: u16, id: u16) -> Vec<u8> {
     let (seconds, micros) = (1_700_000_000 + micros / 1_000_000, micros % 1_000_000);
@@ -240,4 +251,21 @@ fn serve_with_scrapes() {
     assert_eq!(totals.0.len(), ADDRESSES + 1, "all that there may be, and other");
     eprintln!("peak memory: {peak} MiB");
     assert!(peak < if flood.full { MOST } else { MOST * 2 / 3 }, "{peak} MiB");
+}
+
+/// Nothing moves, and much is seen: each frame shows five minutes of its own.
+#[test]
+fn serve_without_packets() {
+    if !can_be_measured() {
+        return;
+    }
+    let dir = tempdir().unwrap();
+    let (file, frames) = (dir.path().join("silence.pcap"), 150_000);
+    silence(&file, frames);
+    let serve = Setup::new(&dir.path().join("ztmon.db")).source(&file, "max").start();
+    serve.wait_for_log(&format!("played {frames} frames, all there are"), 1);
+    let peak = peak(serve.pid()).unwrap();
+    serve.stop();
+    eprintln!("peak memory: {peak} MiB");
+    assert!(peak < MOST / 5, "{peak} MiB");
 }

@@ -17,7 +17,7 @@ const ENOUGH: u64 = 1_000;
 const MAX_APART: usize = 100;
 
 /// Lengths at which frames were cut.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Cuts {
     at_rule: u64,
     elsewhere: HashMap<usize, u64>,
@@ -47,6 +47,13 @@ impl Cuts {
         self.shortest = Some(self.shortest.map_or(len, |shortest| shortest.min(len)));
     }
 
+    /// Those of the rule, and others, that were not there `before`.
+    fn since(&self, before: &Cuts) -> Cuts {
+        let more = |(len, count): (&usize, &u64)| (*len, count - before.elsewhere.get(len).unwrap_or(&0));
+        let elsewhere = self.elsewhere.iter().map(more).collect();
+        Cuts { at_rule: self.at_rule - before.at_rule, elsewhere, ..Cuts::default() }
+    }
+
     /// The commonest length other than the rule's, if over 90 % of the cut frames have another than the rule's.
     fn another_length(&self) -> Option<usize> {
         let elsewhere: u64 = self.elsewhere.values().sum();
@@ -54,6 +61,42 @@ impl Cuts {
             return None;
         }
         self.elsewhere.iter().max_by_key(|&(&len, &count)| (count, Reverse(len))).map(|(&len, _)| len)
+    }
+}
+
+/// What the settings are judged by, up to a moment.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence {
+    unicast: u64,
+    pairs: u64,
+    /// Pairs and frames.
+    shadow: (u64, u64),
+    cuts: Cuts,
+}
+
+impl Evidence {
+    /// What does not fit the settings in what came since `judged`, which becomes all of this; if that is enough.
+    fn judge(self, judged: &mut Evidence, settings: &Settings) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        let unicast = self.unicast - judged.unicast;
+        if unicast < ENOUGH {
+            return warnings;
+        }
+        let per_mille = |pairs: u64, frames: u64| (2 * pairs * 1000).checked_div(frames);
+        let paired = per_mille(self.pairs - judged.pairs, unicast);
+        let in_shadow = per_mille(self.shadow.0 - judged.shadow.0, self.shadow.1 - judged.shadow.1);
+        match (settings.tee, paired, in_shadow) {
+            (Tee::Both, Some(per_mille @ ..Copies::HARDLY_PAIRED), _) => {
+                warnings.push(Warning::HardlyPaired { per_mille })
+            }
+            (Tee::One, _, Some(per_mille @ 501..)) => warnings.push(Warning::MostlyPaired { per_mille }),
+            _ => (),
+        }
+        if let (true, Some(len)) = (settings.tee != Tee::None, self.cuts.since(&judged.cuts).another_length()) {
+            warnings.push(Warning::OtherLength { len, rule: settings.tee_bytes });
+        }
+        *judged = self;
+        warnings
     }
 }
 
@@ -129,26 +172,15 @@ impl Diagnosis {
         (directory, pairs): (&Directory, &[Pair]),
         cuts: &Cuts,
         shadow: (u64, u64),
+        judged: &mut Evidence,
     ) -> Self {
         let mut apart = apart(directory, pairs, settings.observer);
         let sum = |apart: &[Apart]| apart.iter().map(|apart| apart.singles).sum::<u64>();
         let singles = stats.singles - sum(&apart);
         let apart_rest = apart.get(MAX_APART..).map_or(0, sum);
         apart.truncate(MAX_APART);
-        let mut warnings = Vec::new();
-        let per_mille = |pairs: u64, frames: u64| (2 * pairs * 1000).checked_div(frames);
-        if stats.unicast >= ENOUGH {
-            match (settings.tee, per_mille(stats.pairs, stats.unicast), per_mille(shadow.0, shadow.1)) {
-                (Tee::Both, Some(per_mille @ ..Copies::HARDLY_PAIRED), _) => {
-                    warnings.push(Warning::HardlyPaired { per_mille })
-                }
-                (Tee::One, _, Some(per_mille @ 501..)) => warnings.push(Warning::MostlyPaired { per_mille }),
-                _ => (),
-            }
-            if let (true, Some(len)) = (settings.tee != Tee::None, cuts.another_length()) {
-                warnings.push(Warning::OtherLength { len, rule: settings.tee_bytes });
-            }
-        }
+        let evidence = Evidence { unicast: stats.unicast, pairs: stats.pairs, shadow, cuts: cuts.clone() };
+        let mut warnings = evidence.judge(judged, settings);
         if let Some(len) = cuts.shortest {
             warnings.push(Warning::TooShort { ipv4: cuts.ipv4_too_short, ipv6: cuts.ipv6_too_short, len });
         }

@@ -13,7 +13,7 @@ mod ledger;
 mod pairing;
 mod scope;
 
-pub use diagnosis::{Apart, Diagnosis, Warning};
+pub use diagnosis::{Apart, Diagnosis, Evidence, Warning};
 pub use index::Limits;
 pub use scope::{Cidr, Scope};
 
@@ -329,11 +329,17 @@ impl Meter {
 
     /// What the copies say about the capture: what was missed, and whether the settings fit it.
     pub fn diagnosis(&mut self) -> Diagnosis {
+        self.diagnosis_since(&mut Evidence::default())
+    }
+
+    /// The same, but whether the settings fit by what came since they were judged last, once that is enough: sums of a
+    /// month would hide for as long that the rule is another now.
+    pub fn diagnosis_since(&mut self, judged: &mut Evidence) -> Diagnosis {
         let stats = self.stats();
         let Count { settings, waiting, ledger, cuts, shadow, .. } = &mut self.count;
         let (directory, pairs) = ledger.named_and_pairs();
         let shadow = (shadow.pairs, shadow.frames);
-        Diagnosis::new(settings, &stats, waiting.pending() as u64, (directory, pairs), cuts, shadow)
+        Diagnosis::new(settings, &stats, waiting.pending() as u64, (directory, pairs), cuts, shadow, judged)
     }
 }
 

@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use super::{Limits, Meter, Scope, Settings, Tee};
+use super::{Evidence, Limits, Meter, Scope, Settings, Tee, Warning};
 use crate::frame::{Frame, LinkType};
 use crate::packet::Mac;
 use crate::time::{SECOND, Span, Timestamp};
@@ -115,6 +115,27 @@ fn any_settings() -> impl Strategy<Value = Settings> {
             seed,
         },
     )
+}
+
+#[test]
+fn a_rule_that_becomes_another_is_told_of_whatever_was_before() {
+    let mut meter = Meter::new(settings(Tee::One));
+    let mut judged = Evidence::default();
+    let mut number = 0;
+    let mut told_after = |meter: &mut Meter, packets: u16, times: usize| {
+        for id in number..number + packets {
+            let sent = (i128::from(id) * 1_000_000, ethernet(0, 1, id, 60));
+            feed(meter, &vec![sent; times]);
+        }
+        number += packets;
+        meter.diagnosis_since(&mut judged).warnings
+    };
+    assert_eq!(told_after(&mut meter, 10_000, 1), []);
+    assert_eq!(told_after(&mut meter, 400, 2), [], "too few");
+    let told = told_after(&mut meter, 400, 2);
+    assert!(matches!(told[..], [Warning::MostlyPaired { .. }]), "{told:?}");
+    assert_eq!(told_after(&mut meter, 400, 2), [], "too few since then");
+    assert_eq!(meter.diagnosis().warnings, [], "of all that came hardly any has a copy");
 }
 
 proptest! {

@@ -36,6 +36,15 @@ impl Listing {
         Listing { max, idle, listed: 0, swept: 0 }
     }
 
+    /// Whether idle clients have to make room now; then not again for a while.
+    pub(super) fn needs_room(&mut self, now: Uptime) -> bool {
+        let needs = self.listed >= self.max && now - self.swept >= SWEEP_SECONDS.min(self.idle);
+        if needs {
+            self.swept = now;
+        }
+        needs
+    }
+
     /// Whether a client that was last active then is idle.
     fn is_idle(&self, active: Uptime, now: Uptime) -> bool {
         now - active > self.idle
@@ -104,17 +113,7 @@ impl Clients {
 
     /// Lists the clients of rows that are about to be committed, while there is room. What the others moved is
     /// returned: it belongs to `other`, too.
-    pub fn admit(
-        &mut self,
-        listing: &mut Listing,
-        rows: &[DeltaRow],
-        directory: &Directory,
-        now: Uptime,
-    ) -> Option<Totals> {
-        if listing.listed >= listing.max && now - listing.swept >= SWEEP_SECONDS.min(listing.idle) {
-            listing.swept = now;
-            self.sweep(listing, now);
-        }
+    pub fn admit(&mut self, listing: &mut Listing, rows: &[DeltaRow], directory: &Directory) -> Option<Totals> {
         let mut unlisted: Option<Totals> = None;
         for (Endpoint { end, mac }, moved) in moved(rows, directory).filter(|(endpoint, _)| endpoint.end.is_addr()) {
             if self.listed.contains_key(&end) {
@@ -158,7 +157,7 @@ impl Clients {
     }
 
     /// Takes clients off that have been idle.
-    fn sweep(&mut self, listing: &mut Listing, now: Uptime) {
+    pub(super) fn sweep(&mut self, listing: &mut Listing, now: Uptime) {
         let before = self.listed.len();
         let idle = self.listed.extract_if(.., |_, listed| listing.is_idle(listed.client.active, now));
         self.unlisted.extend(idle.map(|(end, listed)| (end, listed.client)));
@@ -237,6 +236,7 @@ fn moved<'a>(rows: &'a [DeltaRow], directory: &'a Directory) -> impl Iterator<It
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Board, Network};
     use super::*;
     use crate::time::{Bucket, Timestamp};
     use crate::traffic::{Counts, Delta, Endpoint, Seen};
@@ -251,30 +251,43 @@ mod tests {
     }
 
     struct Setup {
-        clients: Clients,
-        listing: Listing,
+        board: Board,
         directory: Directory,
     }
 
     impl Setup {
         fn new(max: usize, idle: i64) -> Self {
-            Setup { clients: Clients::default(), listing: Listing::new(max, idle), directory: directory() }
+            let mut board = Board::new(Listing::new(max, idle));
+            board.networks = vec![Network::default(), Network::default()];
+            Setup { board, directory: directory() }
         }
 
         fn commit(&mut self, senders: &[u32], now: Uptime) {
+            self.commit_in(0, senders, now);
+        }
+
+        fn commit_in(&mut self, network: usize, senders: &[u32], now: Uptime) {
             let counts = Counts { bytes: 1, packets: 1, copies: 0 };
             let seen = Seen::at(Timestamp(0));
             let row = |&pair: &u32| DeltaRow::new(pair, Bucket { start: 0, seconds: 300 }, counts, seen);
             let rows: Vec<_> = senders.iter().map(row).collect();
-            let unlisted = self.clients.admit(&mut self.listing, &rows, &self.directory, now);
-            self.clients.add(&rows, &self.directory, unlisted, now);
+            self.board.make_room(now);
+            let Board { networks, listing, .. } = &mut self.board;
+            let clients = &mut networks[network].clients;
+            let unlisted = clients.admit(listing, &rows, &self.directory);
+            clients.add(&rows, &self.directory, unlisted, now);
         }
 
         /// Address and sent bytes of those that are shown, and those of `other`.
         fn shown(&self, now: Uptime) -> (Vec<(String, u64)>, u64) {
-            let shown = self.clients.shown(&self.listing, now);
+            self.shown_of(0, now)
+        }
+
+        fn shown_of(&self, network: usize, now: Uptime) -> (Vec<(String, u64)>, u64) {
+            let clients = &self.board.networks[network].clients;
+            let shown = clients.shown(&self.board.listing, now);
             let shown = shown.map(|(label, _, totals)| (label.replace("10.0.0.", ""), totals.sent_bytes));
-            (shown.collect(), self.clients.of(End::Other).sent_bytes)
+            (shown.collect(), clients.of(End::Other).sent_bytes)
         }
     }
 
@@ -313,11 +326,25 @@ mod tests {
     }
 
     #[test]
+    fn idle_clients_make_room_for_another_network() {
+        let mut setup = Setup::new(4, 100);
+        setup.commit_in(1, &[1], 0);
+        setup.commit(&[2], 0);
+        setup.commit(&[3], 90);
+        assert_eq!(setup.shown(90), (counters(&[(0, 0), (2, 1)]), 1), "all places are taken");
+        // The other network is silent: its clients are idle, and nothing else would take them off.
+        setup.commit(&[2, 3, 4], 180);
+        assert_eq!(setup.shown_of(1, 180), (vec![], 0));
+        assert_eq!(setup.shown(180), (counters(&[(0, 0), (2, 2), (3, 2), (4, 1)]), 1));
+    }
+
+    #[test]
     fn what_was_not_committed_is_not_shown() {
         let mut setup = Setup::new(2, 100);
         let bucket = Bucket { start: 0, seconds: 300 };
         let row = DeltaRow::new(1, bucket, Counts::default(), Seen::at(Timestamp(0)));
-        setup.clients.admit(&mut setup.listing, &[row], &setup.directory, 0);
+        let Board { networks, listing, .. } = &mut setup.board;
+        networks[0].clients.admit(listing, &[row], &setup.directory);
         assert_eq!(setup.shown(0), (vec![], 0));
     }
 
@@ -327,7 +354,8 @@ mod tests {
         for (n, active) in [(7, -5), (6, -200), (5, -5), (4, -5)] {
             let totals = Totals { sent_bytes: 9, ..Totals::none(Seen::at(Timestamp(0))) };
             let endpoint = Endpoint { end: End::Addr([10, 0, 0, n].into()), mac: None };
-            setup.clients.load(&mut setup.listing, endpoint, &totals, active);
+            let Board { networks, listing, .. } = &mut setup.board;
+            networks[0].clients.load(listing, endpoint, &totals, active);
         }
         assert_eq!(setup.shown(0), (counters(&[(5, 9), (7, 9)]), 0));
     }

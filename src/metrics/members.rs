@@ -191,7 +191,7 @@ mod tests {
             let rows = [DeltaRow::new(pair, bucket, counts, Seen::at(Timestamp(0)))];
             let Board { networks, listing, .. } = &mut self.board;
             let clients = &mut networks[0].clients;
-            let unlisted = clients.admit(listing, &rows, &self.directory, 0);
+            let unlisted = clients.admit(listing, &rows, &self.directory);
             let own = clients.own(listing, &rows, &self.directory, &mut self.carried);
             clients.add(&rows, &self.directory, unlisted, 0);
             clients.add_own(own);

@@ -131,6 +131,14 @@ impl Board {
         }
     }
 
+    /// Takes idle clients off, whichever network they are in, where others may need their places. To be called before
+    /// a commit's clients are [admitted](Clients::admit).
+    pub fn make_room(&mut self, now: Uptime) {
+        if self.listing.needs_room(now) {
+            self.networks.iter_mut().for_each(|network| network.clients.sweep(&mut self.listing, now));
+        }
+    }
+
     /// The page as of now.
     pub fn render(&self, now: Uptime) -> String {
         let mut page = String::new();

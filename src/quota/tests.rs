@@ -100,14 +100,14 @@ fn buckets_count_in_the_period_that_they_are_in() {
     assert_eq!(used(&quotas), [Some(110)]);
     assert!(quotas.reading().is_none());
     // It ends without traffic, and what came early is there; what comes late is the old one's.
-    quotas.enter(at("2026-12-14T00:00:00Z")).unwrap();
+    assert_eq!(quotas.enter(at("2026-12-14T00:00:00Z")), []);
     assert_eq!(used(&quotas), [Some(1000)]);
     quotas.add("", bucket(at("2026-12-13T23:59:59Z")), &row(a, a, 5));
     quotas.add("", bucket(at("2026-12-14T00:00:00Z")), &row(a, a, 7));
     assert_eq!(used(&quotas), [Some(1007)]);
     assert_eq!(quotas.uses().next().unwrap().period.end, at("2027-01-14T00:00:00Z"));
     // Set back, the clock asks for a period of which nothing is known any more.
-    quotas.enter(at("2026-11-13T00:00:00Z")).unwrap();
+    assert_eq!(quotas.enter(at("2026-11-13T00:00:00Z")), []);
     assert_eq!(used(&quotas), [None]);
     read(&mut quotas, &rows);
     assert_eq!(used(&quotas), [Some(1)]);
@@ -118,7 +118,7 @@ fn what_is_read_while_the_period_ends_is_of_no_use() {
     let a = endpoint("10.0.0.1", None);
     let mut quotas = Quotas::new(vec![quota("q", &["10.0.0.1"], Direction::Both)], Zone::UTC, at(NOW)).unwrap();
     let reading = quotas.reading().unwrap();
-    quotas.enter(at("2026-12-14T00:00:00Z")).unwrap();
+    assert_eq!(quotas.enter(at("2026-12-14T00:00:00Z")), []);
     quotas.settle(reading);
     assert_eq!(used(&quotas), [None]);
     read(&mut quotas, &[(at("2026-12-14T00:00:00Z"), row(a, a, 3))]);
@@ -186,6 +186,32 @@ fn a_period_that_begins_within_a_bucket_is_an_error() {
     assert!(error.starts_with("quota 'q': a month begins at "), "{error}");
 }
 
+/// Until January 1972 Monrovia was 44:30 behind: that month begins within a bucket, and none after it does.
+#[test]
+fn where_one_period_cannot_be_told_the_others_are_entered() {
+    let a = endpoint("10.0.0.1", None);
+    let of = |name: &str, every| Quota { every, ..quota(name, &["10.0.0.1"], Direction::Both) };
+    let all = ["before", "astray", "after"].map(|name| match name {
+        "astray" => of(name, Every::Month { start: 1 }),
+        _ => of(name, Every::Hour),
+    });
+    let (now, then) = (at("1972-03-05T00:30:00Z"), at("1972-01-20T00:30:00Z"));
+    let mut quotas = Quotas::new(all.to_vec(), Zone::named("Africa/Monrovia").unwrap(), now).unwrap();
+    read(&mut quotas, &[(now, row(a, a, 1))]);
+    assert_eq!(used(&quotas), [Some(1); 3]);
+    let [(name, why)] = &quotas.enter(then)[..] else { panic!() };
+    assert_eq!(name, "astray");
+    assert!(why.starts_with("quota 'astray': a month begins at 1972-01-01T00:44:30Z"), "{why}");
+    read(&mut quotas, &[(then, row(a, a, 2))]);
+    assert_eq!(used(&quotas), [Some(2), None, Some(2)]);
+    quotas.doubt();
+    assert_eq!(quotas.enter(then).len(), 1, "it is told as long as it is so");
+    // Back again, it is read like all others.
+    assert_eq!(quotas.enter(now), []);
+    read(&mut quotas, &[(now, row(a, a, 3))]);
+    assert_eq!(used(&quotas), [Some(3); 3]);
+}
+
 /// One who moves something, and one who has a quota.
 const ENDS: [&str; 5] = ["10.0.0.1", "10.0.0.2", "10.0.1.1", "fd00::1", "external"];
 const HOLDERS: [&str; 5] = ["10.0.0.1", "10.0.0.0/24", "fd00::/8", "10.0.0.2", "0.0.0.0/0"];
@@ -239,7 +265,7 @@ proptest! {
         let known = |live: &Quotas| live.uses().map(|one| one.used.unwrap()).collect::<Vec<_>>();
         prop_assert_eq!(known(&live), expected(second(times[0])));
         for time in &times[1..] {
-            live.enter(second(*time)).unwrap();
+            live.enter(second(*time));
             if let Some(mut reading) = live.reading() {
                 rows.iter().for_each(|(time, row)| reading.add("", bucket(*time), row));
                 live.settle(reading);
@@ -257,7 +283,7 @@ proptest! {
         let mut live = Quotas::new(vec![quota.clone()], Zone::UTC, at(NOW)).unwrap();
         read(&mut live, &rows);
         let next = live.uses().next().unwrap().period.end;
-        live.enter(next).unwrap();
+        live.enter(next);
         let mut anew = Quotas::new(vec![quota], Zone::UTC, next).unwrap();
         read(&mut anew, &rows);
         prop_assert_eq!(used(&live), used(&anew));

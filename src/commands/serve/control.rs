@@ -18,7 +18,8 @@ use crate::quota::Quotas;
 pub(super) struct Control {
     ticket: AtomicU64,
     stop: AtomicBool,
-    wakes: Mutex<Vec<PipeWriter>>,
+    /// How to wake each feed, by its number.
+    wakes: Mutex<BTreeMap<usize, PipeWriter>>,
     started: Instant,
     /// What each feed has seen, by its number, as it last said: ahead of what is committed.
     seen: Mutex<BTreeMap<usize, Process>>,
@@ -95,19 +96,24 @@ impl Control {
         self.stop.load(Ordering::SeqCst)
     }
 
-    /// A pipe that becomes readable when there is something to do.
-    pub(super) fn subscribe(&self) -> io::Result<PipeReader> {
+    /// A pipe that becomes readable when there is something to do for the feed with this number.
+    pub(super) fn subscribe(&self, feed: usize) -> io::Result<PipeReader> {
         let (reader, writer) = io::pipe()?;
         // Neither end may wait: a feed that is busy has its wake-up already.
         for fd in [std::os::fd::AsFd::as_fd(&reader), std::os::fd::AsFd::as_fd(&writer)] {
             rustix::io::ioctl_fionbio(fd, true)?;
         }
-        lock(&self.wakes).push(writer);
+        lock(&self.wakes).insert(feed, writer);
         Ok(reader)
     }
 
+    /// That feed needs to be woken no more.
+    pub(super) fn unsubscribe(&self, feed: usize) {
+        lock(&self.wakes).remove(&feed);
+    }
+
     fn wake(&self) {
-        for mut wake in lock(&self.wakes).iter() {
+        for mut wake in lock(&self.wakes).values() {
             // A full pipe wakes as well as one byte more would.
             wake.write_all(&[0]).ok();
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail, ensure};
 use serde_json::Value;
 
+use super::alarm::Alarm;
 use super::control::Shared;
 use super::log;
 use crate::web::client::{Client, Url};
@@ -64,8 +65,8 @@ impl Controller {
     }
 
     /// Asks now and then on a thread of its own, which nobody waits for.
-    pub(super) fn watch(self, control: Shared) -> anyhow::Result<()> {
-        thread::Builder::new().name("controller".to_owned()).spawn(move || {
+    pub(super) fn watch(self, control: Shared, alarm: &Alarm) -> anyhow::Result<()> {
+        alarm.spawn("controller", move || {
             let mut asked: BTreeMap<NetworkId, (Instant, Result<usize, String>)> = BTreeMap::new();
             while !control.stopping() {
                 for network in control.known.networks() {

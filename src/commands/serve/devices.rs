@@ -214,7 +214,8 @@ impl Device<'_> {
             // is not known, they are taken for the same.
             (Some(last), Some(id)) if *last != id && last != self.name => {
                 let next = Feed::new(&feeds.counting, feeds.seed, &feeds.control, &feeds.keeper)?;
-                std::mem::replace(feed, next).end();
+                let before = std::mem::replace(feed, next);
+                feed.succeed(before);
                 feed.join(&id, self.name);
                 self.network = Some(id);
             }

@@ -1,7 +1,7 @@
 //! What drives a meter: the frames of one device or one file, and tickets in between.
 
+use std::collections::VecDeque;
 use std::io::{PipeReader, Read};
-use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant};
@@ -12,14 +12,13 @@ use super::control::Shared;
 use super::keeper::HandOver;
 use super::log;
 use super::observe::Watch;
-use crate::capture::{Filter, History};
-use crate::cli::{Counting, Speed};
+use super::widening::Widening;
+use crate::capture::Filter;
+use crate::cli::Counting;
 use crate::frame::{Frame, Statistics};
-use crate::meter::{Diagnosis, Meter, Stats, Tee};
+use crate::meter::{Diagnosis, Evidence, Meter, Stats, Tee};
 use crate::metrics::Process;
-use crate::time::{BUCKET_SECONDS, SECOND, Timestamp};
-use crate::traffic::DeltaRow;
-use crate::zerotier::NetworkId;
+use crate::time::Timestamp;
 
 /// Without scrapes totals are committed so often.
 pub(super) const COMMIT_EVERY: Duration = Duration::from_secs(30);
@@ -44,18 +43,20 @@ pub(super) struct Feed {
     /// Its network and device, until the keeper has been told.
     whose: Option<(String, String)>,
     keeper: SyncSender<HandOver>,
-    /// What the keeper had no room for. Until it has, what is counted stays in the meter.
-    unsent: Option<HandOver>,
+    /// What the keeper had no room for, in its order. Until it has, what is counted stays in the meter.
+    unsent: VecDeque<HandOver>,
     widening: Widening,
     pub meter: Meter,
     tee: Tee,
     filter: Option<Filter>,
     /// Whether frames can arrive.
-    up: bool,
+    pub up: bool,
     pub capture: Statistics,
-    watch: Watch,
+    pub watch: Watch,
     /// Frames at the last look at the copies.
     diagnosed_at: u64,
+    /// What the settings have been judged by.
+    judged: Evidence,
     ticket: u64,
     last_told: Instant,
     last_noted: Instant,
@@ -72,13 +73,14 @@ impl Feed {
         keeper: &SyncSender<HandOver>,
     ) -> std::io::Result<Self> {
         static FEEDS: AtomicUsize = AtomicUsize::new(0);
+        let number = FEEDS.fetch_add(1, Ordering::Relaxed);
         Ok(Feed {
-            number: FEEDS.fetch_add(1, Ordering::Relaxed),
+            number,
             control: Shared::clone(control),
-            wake: control.subscribe()?,
+            wake: control.subscribe(number)?,
             keeper: keeper.clone(),
             whose: None,
-            unsent: None,
+            unsent: VecDeque::new(),
             widening: Widening::default(),
             tee: counting.tee,
             meter: Meter::new(counting.settings(seed)),
@@ -87,6 +89,7 @@ impl Feed {
             capture: Statistics::default(),
             watch: Watch::default(),
             diagnosed_at: 0,
+            judged: Evidence::default(),
             ticket: 0,
             last_told: Instant::now(),
             last_noted: Instant::now(),
@@ -125,8 +128,9 @@ impl Feed {
 
     /// To be called often: hands over what was counted if it was asked for or it is time. Says whether to go on.
     pub(super) fn turn(&mut self) -> bool {
-        let asked = self.control.ticket() != self.ticket || self.unsent.is_some();
-        if asked || self.last_told.elapsed() >= COMMIT_EVERY || self.meter.rows() >= MAX_ROWS {
+        let asked = self.control.ticket() != self.ticket || !self.unsent.is_empty();
+        let is_full = self.meter.rows() >= MAX_ROWS || self.watch.is_full();
+        if asked || is_full || self.last_told.elapsed() >= COMMIT_EVERY {
             self.tell();
         }
         if self.last_noted.elapsed() >= NOTE_EVERY && !self.control.store.is_up() {
@@ -142,14 +146,13 @@ impl Feed {
     }
 
     /// Hands over what was counted since the last time, if the keeper has room for it.
-    fn tell(&mut self) {
-        if let Some(unsent) = self.unsent.take() {
-            self.send(unsent);
-        }
+    pub(super) fn tell(&mut self) {
+        self.send();
         self.last_told = Instant::now();
-        if self.unsent.is_none() {
+        if self.unsent.is_empty() {
             let counted = self.hand_over(false);
-            self.send(counted);
+            self.unsent.push_back(counted);
+            self.send();
         }
     }
 
@@ -180,7 +183,7 @@ impl Feed {
     }
 
     /// Ends the five minutes that a time is not in.
-    fn leave(&mut self, time: Timestamp) {
+    pub(super) fn leave(&mut self, time: Timestamp) {
         if self.watch.leaves(time) {
             let stats = self.meter.stats();
             self.count(&stats, self.capture);
@@ -193,17 +196,16 @@ impl Feed {
         self.watch.count(stats, capture);
         let frames = stats.outcomes.frames() - self.diagnosed_at;
         if frames > 0 && frames >= self.meter.directory().pairs().len() as u64 {
-            self.diagnose();
+            let diagnosis = self.meter.diagnosis();
+            self.diagnosed(&diagnosis);
         }
     }
 
-    /// What the copies say.
-    fn diagnose(&mut self) -> Diagnosis {
+    /// Takes note of what the copies say.
+    fn diagnosed(&mut self, diagnosis: &Diagnosis) {
         let stats = self.meter.stats();
-        let diagnosis = self.meter.diagnosis();
         self.diagnosed_at = stats.outcomes.frames();
-        self.watch.diagnosed(&diagnosis, stats.singles);
-        diagnosis
+        self.watch.diagnosed(diagnosis, stats.singles);
     }
 
     fn note(&mut self) -> Process {
@@ -213,20 +215,21 @@ impl Feed {
         process
     }
 
-    /// A busy disk must not hold up capture.
-    fn send(&mut self, hand_over: HandOver) {
-        if let Err(TrySendError::Full(hand_over)) = self.keeper.try_send(hand_over) {
-            self.unsent = Some(hand_over);
+    /// Sends what the keeper has room for. A busy disk must not hold up capture.
+    fn send(&mut self) {
+        while let Some(next) = self.unsent.pop_front() {
+            if let Err(TrySendError::Full(next)) = self.keeper.try_send(next) {
+                self.unsent.push_front(next);
+                return;
+            }
         }
     }
 
     /// A file can wait until the keeper has room: no more than a few hand-overs are in memory.
-    fn let_the_keeper_catch_up(&mut self) {
-        while self.unsent.is_some() && !self.control.stopping() {
+    pub(super) fn let_the_keeper_catch_up(&mut self) {
+        while !self.unsent.is_empty() && !self.control.stopping() {
             std::thread::sleep(Duration::from_millis(5));
-            if let Some(unsent) = self.unsent.take() {
-                self.send(unsent);
-            }
+            self.send();
         }
     }
 
@@ -256,15 +259,30 @@ impl Feed {
 
     /// Ends: hands over the last, however long that takes.
     pub(super) fn end(mut self) {
-        self.up = false;
-        self.diagnose();
-        for hand_over in self.unsent.take().into_iter().chain([self.hand_over(true)]) {
+        for hand_over in self.last() {
             self.keeper.send(hand_over).ok();
         }
     }
 
+    /// Takes the place of another, and hands over its last when the keeper has room: capture waits for no disk.
+    #[cfg(any(feature = "live", test))]
+    pub(super) fn succeed(&mut self, mut before: Feed) {
+        self.unsent.extend(before.last());
+        self.send();
+    }
+
+    /// All that is still to be handed over at the end.
+    fn last(&mut self) -> VecDeque<HandOver> {
+        self.up = false;
+        let diagnosis = self.meter.diagnosis();
+        self.diagnosed(&diagnosis);
+        let last = self.hand_over(true);
+        self.unsent.push_back(last);
+        std::mem::take(&mut self.unsent)
+    }
+
     /// Says once what does not fit together.
-    fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         let stats = self.meter.stats();
         if self.up && stats.teed == 0 && self.tee != Tee::None {
             self.warn_once(
@@ -273,7 +291,8 @@ impl Feed {
                     .to_owned(),
             );
         }
-        let diagnosis = self.diagnose();
+        let diagnosis = self.meter.diagnosis_since(&mut self.judged);
+        self.diagnosed(&diagnosis);
         for warning in diagnosis.warnings {
             self.warn_once(warning.to_string());
         }
@@ -292,104 +311,9 @@ impl Feed {
     }
 }
 
-/// Keeps what waits for a failed disk in bounded memory, at the cost of the history's detail.
-struct Widening {
-    /// Rows at which the next step is taken.
-    at: usize,
-    /// To which lengths of a bucket.
-    steps: std::slice::Iter<'static, u32>,
-    seconds: u32,
-}
-
-/// An hour, a day.
-const WIDER: [u32; 2] = [3600, 86_400];
-
-/// Memory for rows that wait, in bytes.
-const MAX_WAITING: usize = 64 << 20;
-
-impl Default for Widening {
-    fn default() -> Self {
-        let mut steps = WIDER.iter();
-        let seconds = steps.next().copied().unwrap_or(BUCKET_SECONDS);
-        Widening { at: MAX_WAITING / size_of::<DeltaRow>(), steps, seconds }
-    }
-}
-
-impl Widening {
-    fn watch(&mut self, meter: &mut Meter) {
-        while meter.rows() >= self.at {
-            meter.widen(self.seconds);
-            // What has just been merged must not be merged again for a few rows more.
-            if meter.rows() < self.at / 2 {
-                break;
-            }
-            match self.steps.next() {
-                Some(seconds) => self.seconds = *seconds,
-                None => self.at = self.at.max(2 * meter.rows()),
-            }
-        }
-    }
-}
-
-/// Plays a capture file in place of a device, paced by its own times.
-pub(super) fn play(mut feed: Feed, mut history: History, speed: Speed, network: Option<NetworkId>) {
-    let name = history.sources().first().map(ToString::to_string).unwrap_or_default();
-    let pace = match speed {
-        Speed::Max => "as fast as it can be read".to_owned(),
-        Speed::Times(times) => format!("at {times} times its speed"),
-    };
-    log::info(&format!("{name}: playing it {pace}"));
-    feed.join(&network.map(|network| network.to_string()).unwrap_or_default(), "");
-    feed.up = true;
-    feed.tell();
-    let start = Instant::now();
-    let mut first = None;
-    let mut frames = 0_u64;
-    let stopped = history.read(|_, frame| {
-        if let Speed::Times(speed) = speed {
-            let first = *first.get_or_insert(frame.time);
-            if !wait_for(&mut feed, start, since(first, frame.time, speed)) {
-                return ControlFlow::Break(());
-            }
-        }
-        feed.leave(frame.time);
-        feed.watch.frame(frame.time);
-        feed.frame(frame);
-        frames += 1;
-        if frames.is_multiple_of(1024) {
-            let going = feed.turn();
-            feed.let_the_keeper_catch_up();
-            if !going {
-                return ControlFlow::Break(());
-            }
-        }
-        ControlFlow::Continue(())
-    });
-    feed.look();
-    for problem in history.problems() {
-        log::warn(&format!("{name}: {}", problem.error));
-    }
-    log::info(&format!("{name}: played {frames} frames{}", if stopped.is_none() { ", all there are" } else { "" }));
-    feed.end();
-}
-
-/// When a frame is due, after the first one.
-fn since(first: Timestamp, time: Timestamp, speed: f64) -> Duration {
-    let seconds = (time.0 - first.0).max(0) as f64 / SECOND as f64 / speed;
-    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
-}
-
-/// Waits until `due` after `start`; says whether to go on.
-fn wait_for(feed: &mut Feed, start: Instant, due: Duration) -> bool {
-    loop {
-        let left = due.saturating_sub(start.elapsed());
-        if left < Duration::from_millis(1) {
-            return true;
-        }
-        if !feed.turn() {
-            return false;
-        }
-        feed.wait(None, left.min(Duration::from_secs(1)));
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.control.unsubscribe(self.number);
     }
 }
 
@@ -397,6 +321,7 @@ fn wait_for(feed: &mut Feed, start: Instant, due: Duration) -> bool {
 mod tests {
     use std::sync::mpsc::sync_channel;
 
+    use super::super::observe::MAX_COVERAGE;
     use super::*;
     use crate::cli::{Command, parse};
     use crate::frame::LinkType;
@@ -442,10 +367,10 @@ mod tests {
             feed.frame(&Frame { time: Timestamp::now(), link: LinkType::RAW, original_len: 20, data });
             feed.tell();
         }
-        assert!(feed.unsent.is_some());
+        assert!(!feed.unsent.is_empty());
         control.stop();
         feed.let_the_keeper_catch_up();
-        assert!(feed.unsent.is_some(), "stopping, it does not wait, and keeps what it has");
+        assert!(!feed.unsent.is_empty(), "stopping, it does not wait, and keeps what it has");
         drop(sender);
         let ending = std::thread::spawn(move || feed.end());
         let mut sum = Counts::default();
@@ -454,6 +379,63 @@ mod tests {
         }
         ending.join().unwrap();
         assert_eq!((sum.packets, sum.bytes), (5, 100));
+    }
+
+    #[test]
+    fn one_takes_the_place_of_another_while_the_keeper_has_no_room() {
+        let control = Shared::default();
+        let (sender, receiver) = sync_channel(1);
+        let [mut before, mut after] = [&sender; 2].map(|sender| feed(&[], &control, sender));
+        let ended = before.number;
+        let count = |feed: &mut Feed, number| {
+            let data = &packet(number);
+            feed.frame(&Frame { time: Timestamp::now(), link: LinkType::RAW, original_len: 20, data });
+            feed.tell();
+        };
+        (0..3).for_each(|number| count(&mut before, number));
+        // Nobody has taken anything yet: waiting for room would take for ever.
+        after.succeed(before);
+        (3..6).for_each(|number| count(&mut after, number));
+        let mut told = Vec::new();
+        while let Ok(hand_over) = receiver.try_recv() {
+            let packets: u64 = hand_over.delta.rows.iter().map(|row| row.counts.packets).sum();
+            told.push((hand_over.feed == ended, hand_over.ended, packets));
+            after.send();
+        }
+        assert_eq!(told, [(true, false, 1), (true, false, 1), (true, true, 1)]);
+        after.tell();
+        let rest = receiver.try_recv().unwrap();
+        assert_eq!(rest.delta.rows.iter().map(|row| row.counts.packets).sum::<u64>(), 3);
+    }
+
+    #[test]
+    fn what_has_ended_is_woken_no_more() {
+        let (control, (sender, _receiver)) = (Shared::default(), sync_channel(8));
+        let feed = feed(&[], &control, &sender);
+        let mut wake = feed.wake.try_clone().unwrap();
+        feed.end();
+        assert_eq!(wake.read(&mut [0]).unwrap(), 0, "nobody holds the other end");
+    }
+
+    #[test]
+    fn what_was_seen_is_handed_over_before_it_is_too_much() {
+        let control = Shared::default();
+        let (sender, receiver) = sync_channel(100);
+        let mut feed = feed(&[], &control, &sender);
+        feed.join("", "");
+        // Frames that count nowhere, ten minutes apart, each of which shows what came before it.
+        let (frames, mut handed_over) = (3 * MAX_COVERAGE as i64, 0);
+        for number in 1..=frames {
+            let time = Timestamp::new(600 * number, 0);
+            feed.watch.frame(time);
+            feed.frame(&Frame { time, link: LinkType::ETHERNET, original_len: 0, data: &[] });
+            feed.turn();
+            for hand_over in receiver.try_iter() {
+                assert!(hand_over.coverage.len() <= MAX_COVERAGE + 1, "{}", hand_over.coverage.len());
+                handed_over += hand_over.coverage.len();
+            }
+        }
+        assert!(handed_over + MAX_COVERAGE >= frames as usize - 1, "{handed_over} of {frames}");
     }
 
     #[test]

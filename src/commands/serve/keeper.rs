@@ -12,7 +12,7 @@ use super::control::{Shared, lock};
 use super::feed::COMMIT_EVERY;
 use super::log;
 use super::members::Learned;
-use super::observe::{Coverage, merge};
+use super::observe::{Coverage, MAX_COVERAGE, merge};
 use super::quotas::Accounts;
 use crate::cli::Retain;
 use crate::metrics::{Board, Carried, Network, Own, Process};
@@ -76,6 +76,13 @@ struct Feed {
     process: Process,
     ticket: u64,
     ended: bool,
+}
+
+impl Feed {
+    /// Whether it has something that is not committed.
+    fn has_news(&self) -> bool {
+        !(self.pending.rows.is_empty() && self.seen.is_empty())
+    }
 }
 
 pub(super) struct Keeper {
@@ -241,7 +248,7 @@ impl Keeper {
         feed.pending.rows.append(&mut delta.rows);
         merge(&mut feed.seen, coverage);
         (feed.ticket, feed.process, feed.ended) = (ticket, process, ended);
-        if ended {
+        if ended || feed.seen.len() >= MAX_COVERAGE {
             self.coverage_due = Instant::now();
         }
     }
@@ -283,6 +290,10 @@ impl Keeper {
             let process = if shown.is_ahead_of(&feed.process) { shown } else { feed.process };
             board.processes.insert(*number, (feed.network.clone(), process));
         }
+        if self.failed_at.is_none() {
+            // What they have seen stays on the board; the rest, which may be much, nobody needs any more.
+            self.feeds.retain(|_, feed| !feed.ended || feed.has_news());
+        }
     }
 
     fn try_commit(&mut self) -> anyhow::Result<()> {
@@ -292,16 +303,16 @@ impl Keeper {
         }
         self.join_networks()?;
         self.learn()?;
-        let has_news = |feed: &Feed| !(feed.pending.rows.is_empty() && feed.seen.is_empty());
         let is_due = self.coverage_due <= Instant::now();
-        if !self.feeds.values().any(|feed| !feed.pending.rows.is_empty() || is_due && has_news(feed)) {
+        if !self.feeds.values().any(|feed| !feed.pending.rows.is_empty() || is_due && feed.has_news()) {
             return Ok(());
         }
         let now = self.control.uptime();
         self.writer.tick(Timestamp::now(), self.started.elapsed());
         self.writer.begin()?;
+        lock(&self.board).make_room(now);
         let mut committed = Vec::new();
-        for feed in self.feeds.values_mut().filter(|feed| has_news(feed)) {
+        for feed in self.feeds.values_mut().filter(|feed| feed.has_news()) {
             let Some(source) = &mut feed.source else { continue };
             self.writer.add_observed(source.network(), &feed.seen)?;
             feed.pending.merge();
@@ -310,7 +321,7 @@ impl Keeper {
             let (unlisted, own) = {
                 let Board { networks, listing, .. } = &mut *lock(&self.board);
                 let clients = &mut network(networks, &feed.network).clients;
-                let unlisted = clients.admit(listing, rows, &feed.directory, now);
+                let unlisted = clients.admit(listing, rows, &feed.directory);
                 (unlisted, clients.own(listing, rows, &feed.directory, &mut feed.carried))
             };
             if let Some(unlisted) = unlisted {
@@ -465,5 +476,16 @@ mod tests {
         assert_eq!(after(4, true, false, later), 5);
         assert_eq!(after(5, false, false, later), 5);
         assert_eq!(after(6, false, true, later), 7);
+        assert!(
+            keeper.feeds.is_empty() && lock(&board).processes.contains_key(&0),
+            "of the end only what it saw is left"
+        );
+        // However long ago the last time was, so much is not kept in memory.
+        let mut much = hand_over(0, false, false);
+        much.coverage = (0..MAX_COVERAGE as i64).map(|n| (n * FIVE_MINUTES, much.coverage[&0])).collect();
+        keeper.coverage_due = later;
+        keeper.take(much);
+        keeper.commit();
+        assert!(keeper.feeds[&0].seen.is_empty());
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
 
+use super::alarm::Alarm;
 use super::control::{Shared, lock};
 use super::watched::{LOOK_EVERY, Watched};
 use crate::commands::names;
@@ -130,11 +131,11 @@ impl NamesFiles {
     }
 
     /// Looks at them on a thread of its own until it is time to stop.
-    pub(super) fn watch(mut self, control: Shared) -> anyhow::Result<()> {
+    pub(super) fn watch(mut self, control: Shared, alarm: &Alarm) -> anyhow::Result<()> {
         if self.0.is_empty() {
             return Ok(());
         }
-        thread::Builder::new().name("names".to_owned()).spawn(move || {
+        alarm.spawn("names", move || {
             while !control.stopping() {
                 thread::sleep(LOOK_EVERY);
                 for (at, file) in self.0.iter_mut().enumerate() {

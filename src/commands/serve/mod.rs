@@ -4,6 +4,7 @@
 //! the main thread and only reads the board of committed totals. They talk by messages and tickets ([`control`]).
 //! Before they start, what none of them needs is given up ([`mod@confine`]).
 
+mod alarm;
 #[cfg(feature = "live")]
 mod changes;
 #[cfg(target_os = "linux")]
@@ -17,10 +18,12 @@ mod keeper;
 mod log;
 mod members;
 mod observe;
+mod play;
 mod quotas;
 #[cfg(feature = "live")]
 mod service;
 mod watched;
+mod widening;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 #[cfg(target_os = "linux")]
@@ -29,13 +32,13 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use super::{Status, place, say};
 use crate::capture::{Filter, History, Source};
@@ -45,6 +48,7 @@ use crate::metrics::{self, Board, Listing};
 use crate::store::Writer;
 use crate::time::Timestamp;
 use crate::web::{self, Limits, Response};
+use alarm::Alarm;
 use control::{Control, Shared, lock};
 use controller::Controller;
 use feed::Feed;
@@ -128,32 +132,26 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
     let (sender, hand_overs) = mpsc::sync_channel(KEEPER_QUEUE);
     let keeper = Keeper::new(writer, live, args.retain, Arc::clone(&board), Shared::clone(&control), progress)?;
     log::info(&format!("serving http://{}/metrics", listener.local_addr()?));
-    let alarm = Arc::new(Notify::new());
-    let guard = Guard(Arc::clone(&alarm));
-    let keeper = thread::Builder::new().name("keeper".to_owned()).spawn(move || {
-        let _guard = guard;
-        keeper.run(&hand_overs)
-    })?;
-    names.watch(Shared::clone(&control))?;
-    quotas.map(|quotas| quotas.watch(Shared::clone(&control))).transpose()?;
+    let alarm = Alarm::default();
+    let keeper = alarm.spawn("keeper", move || keeper.run(&hand_overs))?;
+    names.watch(Shared::clone(&control), &alarm)?;
+    quotas.map(|quotas| quotas.watch(Shared::clone(&control), &alarm)).transpose()?;
     if let Some(controller) = controller {
-        controller.watch(Shared::clone(&control))?;
+        controller.watch(Shared::clone(&control), &alarm)?;
     }
 
     let mut feeds = Feeds::new(args.counting, &control, sender, &alarm);
     let (speed, network) = (args.speed, args.who.network_id.or_else(|| control.known.only_network()));
     match history {
-        Some(history) => feeds.start(move |feed, _| feed::play(feed, history, speed, network))?,
+        Some(history) => feeds.start(move |feed, _| play::play(feed, history, speed, network))?,
         #[cfg(feature = "live")]
         None => {
             let wanted = devices::Wanted::from_flags(args.zerotier_device);
             let mut others = feeds.split();
-            let guard = Guard(Arc::clone(&alarm));
-            feeds.threads.push(thread::Builder::new().name("devices".to_owned()).spawn(move || {
-                let _guard = guard;
+            feeds.threads.push(alarm.spawn("devices", move || {
                 if let Err(error) = devices::follow(wanted, own, args.buffer, &mut others) {
                     log::warn(&format!("cannot capture: {error:#}"));
-                    others.alarm.notify_one();
+                    others.alarm.sound();
                 }
                 drop(permission);
                 others.join();
@@ -171,7 +169,7 @@ pub(super) fn run(args: Serve) -> anyhow::Result<Status> {
             let well = tokio::select! {
                 _ = terminate.recv() => { log::info("SIGTERM: stopping"); true }
                 _ = interrupt.recv() => { log::info("SIGINT: stopping"); true }
-                () = alarm.notified() => { log::warn("a part of this program failed: stopping"); false }
+                () = alarm.sounded() => { log::warn("a part of this program failed: stopping"); false }
             };
             // Capture first, then the last commit, then HTTP.
             control.stop();
@@ -213,17 +211,6 @@ async fn told_again() {
     }
 }
 
-/// Sounds the alarm if the thread that holds it panics.
-struct Guard(Arc<Notify>);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.notify_one();
-        }
-    }
-}
-
 /// A filter that libpcap cannot compile is told of before anything starts.
 fn check_filter(counting: &Counting) -> anyhow::Result<()> {
     let Some(expression) = counting.filter.clone() else { return Ok(()) };
@@ -250,16 +237,15 @@ struct Feeds {
     seed: u64,
     control: Shared,
     keeper: SyncSender<HandOver>,
-    /// Sounded when something fails that nothing can be done about.
-    alarm: Arc<Notify>,
+    alarm: Alarm,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Feeds {
-    fn new(counting: Counting, control: &Shared, keeper: SyncSender<HandOver>, alarm: &Arc<Notify>) -> Self {
+    fn new(counting: Counting, control: &Shared, keeper: SyncSender<HandOver>, alarm: &Alarm) -> Self {
         // A random key: no client can tell which packets would look like copies of each other.
         let seed = RandomState::new().build_hasher().finish();
-        let (control, alarm) = (Shared::clone(control), Arc::clone(alarm));
+        let (control, alarm) = (Shared::clone(control), alarm.clone());
         Feeds { counting: Arc::new(counting), seed, control, keeper, alarm, threads: Vec::new() }
     }
 
@@ -271,7 +257,7 @@ impl Feeds {
             seed: self.seed,
             control: Shared::clone(&self.control),
             keeper: self.keeper.clone(),
-            alarm: Arc::clone(&self.alarm),
+            alarm: self.alarm.clone(),
             threads: Vec::new(),
         }
     }
@@ -280,12 +266,7 @@ impl Feeds {
     fn start(&mut self, run: impl FnOnce(Feed, &Counting) + Send + 'static) -> anyhow::Result<()> {
         let feed = Feed::new(&self.counting, self.seed, &self.control, &self.keeper)?;
         let counting = Arc::clone(&self.counting);
-        let guard = Guard(Arc::clone(&self.alarm));
-        let thread = thread::Builder::new().name("capture".to_owned()).spawn(move || {
-            let _guard = guard;
-            run(feed, &counting);
-        })?;
-        self.threads.push(thread);
+        self.threads.push(self.alarm.spawn("capture", move || run(feed, &counting))?);
         Ok(())
     }
 

@@ -12,6 +12,9 @@ use crate::time::{BUCKET_SECONDS, Span, Timestamp};
 /// What was seen, by the starts of the five minutes.
 pub(super) type Coverage = BTreeMap<i64, Observed>;
 
+/// So many of them are handed over, and committed, whoever asked: bounds memory, whatever the frames' times are.
+pub(super) const MAX_COVERAGE: usize = 1 << 12;
+
 /// How much of a silence in a file counts as seen.
 const SILENCE: Span = Span::seconds(BUCKET_SECONDS as i64);
 
@@ -89,6 +92,11 @@ impl Watch {
         if more != Observed::default() {
             self.coverage.entry(now).or_default().add(&more);
         }
+    }
+
+    /// Whether so much is noted that it has to be handed over.
+    pub(super) fn is_full(&self) -> bool {
+        self.coverage.len() >= MAX_COVERAGE
     }
 
     /// Hands over what was noted.

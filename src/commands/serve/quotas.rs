@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::alarm::Alarm;
 use super::control::{Shared, lock};
 use super::log;
 use super::watched::{LOOK_EVERY, Watched};
@@ -48,9 +49,9 @@ impl QuotasFile {
     }
 
     /// Looks at it on a thread of its own until it is time to stop.
-    pub(super) fn watch(self, control: Shared) -> anyhow::Result<()> {
+    pub(super) fn watch(self, control: Shared, alarm: &Alarm) -> anyhow::Result<()> {
         let QuotasFile { mut file, tz } = self;
-        thread::Builder::new().name("quotas".to_owned()).spawn(move || {
+        alarm.spawn("quotas", move || {
             while !control.stopping() {
                 thread::sleep(LOOK_EVERY);
                 if let Some(quotas) = file.look(|path| read(path, tz.as_deref())) {
@@ -71,10 +72,12 @@ fn read(path: &Path, tz: Option<&str>) -> anyhow::Result<Quotas> {
 pub(super) struct Accounts {
     quotas: Option<Quotas>,
     reading: Option<Receiver<anyhow::Result<Reading>>>,
+    /// Whether what is being read is about quotas that are no longer.
+    outdated: bool,
     /// The last time that reading began, or failed.
     began: Option<Instant>,
     failed: Option<(Instant, String)>,
-    /// What was said of quotas that what is kept cannot be cut for.
+    /// What was said of quotas of which nothing can be known.
     said: BTreeMap<String, String>,
 }
 
@@ -115,8 +118,8 @@ impl Accounts {
     pub(super) fn turn(&mut self, control: &Shared, roster: &Roster) {
         self.take(control, roster);
         let (now, _) = Timestamp::now().clamped();
-        if let Some(Err(error)) = self.quotas.as_mut().map(|quotas| quotas.enter(now)) {
-            self.fail(error);
+        for (name, why) in self.quotas.iter_mut().flat_map(|quotas| quotas.enter(now)) {
+            say(&mut self.said, name, why);
         }
         self.settle(Duration::ZERO);
     }
@@ -130,8 +133,10 @@ impl Accounts {
         if let Err(error) = quota::check_members(&quotas, roster) {
             log::warn(&format!("{error:#}; until then it counts nothing of it"));
         }
-        // What is being read is about the ones before.
-        *self = Accounts { quotas: Some(quotas), ..Accounts::default() };
+        // What is being read is about the ones before. It is waited for all the same: each reading keeps the database's
+        // log from being emptied, and there must not be one for every change of the file.
+        let (reading, began) = (self.reading.take(), self.began);
+        *self = Accounts { quotas: Some(quotas), outdated: reading.is_some(), reading, began, ..Accounts::default() };
     }
 
     /// Begins to read what has to be, in a database without an open transaction.
@@ -150,7 +155,6 @@ impl Accounts {
         let (sender, receiver) = sync_channel(1);
         let spawned = writer.snapshot().and_then(|snapshot| {
             thread::Builder::new().name("quotas".to_owned()).spawn(move || {
-                // Where nobody waits for it any more, it was about quotas that are no longer.
                 sender.send(sum_up(&snapshot, reading)).ok();
             })?;
             Ok(())
@@ -164,23 +168,26 @@ impl Accounts {
     /// Takes in what was read, waiting so long for it.
     fn settle(&mut self, at_most: Duration) {
         let (Some(reading), Some(quotas)) = (&self.reading, &mut self.quotas) else { return };
-        let failed = match reading.recv_timeout(at_most) {
-            Err(RecvTimeoutError::Timeout) => return,
+        let read = reading.recv_timeout(at_most);
+        if let Err(RecvTimeoutError::Timeout) = read {
+            return;
+        }
+        self.reading = None;
+        if std::mem::take(&mut self.outdated) {
+            return;
+        }
+        let failed = match read {
             Ok(Ok(Reading { known, unknown })) => {
                 known.into_iter().for_each(|known| quotas.settle(known));
                 for (name, why) in unknown {
                     quotas.lose(&name);
-                    if self.said.get(&name) != Some(&why) {
-                        log::warn(&why);
-                        self.said.insert(name, why);
-                    }
+                    say(&mut self.said, name, why);
                 }
                 None
             }
             Ok(Err(error)) => Some(format!("{error:#}")),
-            Err(RecvTimeoutError::Disconnected) => Some("reading failed".to_owned()),
+            Err(_) => Some("reading failed".to_owned()),
         };
-        self.reading = None;
         match failed {
             None => self.failed = None,
             Some(error) => self.fail(error),
@@ -208,6 +215,14 @@ impl Accounts {
     }
 }
 
+/// Says why nothing can be known of a quota, once.
+fn say(said: &mut BTreeMap<String, String>, name: String, why: String) {
+    if said.get(&name) != Some(&why) {
+        log::warn(&why);
+        said.insert(name, why);
+    }
+}
+
 /// Counts what the database has.
 fn sum_up(snapshot: &Reader, mut quotas: Quotas) -> anyhow::Result<Reading> {
     if quotas.members().next().is_some() {
@@ -220,4 +235,43 @@ fn sum_up(snapshot: &Reader, mut quotas: Quotas) -> anyhow::Result<Reading> {
             Ok(())
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::QuotaFile;
+    use crate::zone::Zone;
+
+    fn quotas(limit: u64) -> Quotas {
+        let text = format!("[[quota]]\nname = \"q\"\nclient = \"10.0.0.1\"\nbytes = {limit}\nperiod = \"month\"\n");
+        let QuotaFile { quotas, .. } = QuotaFile::parse(&text).unwrap();
+        Quotas::new(quotas, Zone::UTC, Timestamp::now().clamped().0).unwrap()
+    }
+
+    #[test]
+    fn a_file_that_changes_often_is_read_for_once_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, _) = Writer::open_with_live_totals(&dir.path().join("ztmon.db"), None).unwrap();
+        let (control, roster) = (Shared::default(), Roster::default());
+        *lock(&control.quotas) = Some(quotas(1));
+        let mut accounts = Accounts::default();
+        accounts.turn(&control, &roster);
+        // A reading that takes long.
+        let (sender, receiver) = sync_channel(1);
+        accounts.reading = Some(receiver);
+        for limit in [2, 3] {
+            *lock(&control.quotas) = Some(quotas(limit));
+            accounts.turn(&control, &roster);
+            accounts.begin(&writer);
+        }
+        let unknown = [("q".to_owned(), "of the file before".to_owned())].into();
+        sender.send(Ok(Reading { known: Vec::new(), unknown })).expect("no other has begun");
+        accounts.turn(&control, &roster);
+        assert!(accounts.said.is_empty(), "it was about quotas that are no longer");
+        accounts.begin(&writer);
+        accounts.settle(Duration::from_secs(60));
+        let [Quota { used_bytes, limit_bytes, .. }] = &accounts.shown()[..] else { panic!() };
+        assert_eq!((*used_bytes, *limit_bytes), (Some(0), 3));
+    }
 }
