@@ -238,6 +238,11 @@ fn what_cannot_be_told_by_member_says_why() {
     let line = refused(&["--by", "member"]);
     assert!(line.contains("which member a MAC is depends on the network: give --network-id"), "{line}");
     assert_eq!(refused(&["--member", "6df5629e82"]), line);
+    // A database of before it was known has its addresses all the same.
+    let db = dir.path().join("ztmon.db");
+    ztmon(&["replay", "--quiet", "--db", db.to_str().unwrap(), capture.to_str().unwrap()]).ok();
+    let asked = ztmon(&["report", "--by", "member", "--db", db.to_str().unwrap()]);
+    assert!(asked.code == Some(0) && asked.err.starts_with(&line), "{asked:?} {line}");
     let line = refused(&["--network-id", NETWORK, "--member", "Ann"]);
     assert!(line.contains("--member 'Ann': no member has this name; give the node id"), "{line}");
     let line = refused(&["--names", file.to_str().unwrap()]);

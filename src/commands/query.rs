@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use anyhow::{bail, ensure};
 
-use super::names;
 use super::place::Clock;
+use super::{names, say};
 use crate::cli::{Ends, Form, Output, Periods};
 use crate::period::Every;
 use crate::report::{By, Format, Named, Query};
@@ -16,6 +16,9 @@ use crate::when::When;
 use crate::zerotier::{NetworkId, Roster};
 use crate::zone::Zone;
 
+/// What to say where members are asked for and cannot be told.
+pub(super) const WHICH_NETWORK: &str = "which member a MAC is depends on the network: give --network-id";
+
 /// The query of the flags; `bound` makes times of the words.
 pub(super) fn query(output: &Output, bound: fn(When) -> Timestamp) -> anyhow::Result<Query> {
     let roster = names::read_all(&output.who.names)?;
@@ -24,8 +27,11 @@ pub(super) fn query(output: &Output, bound: fn(When) -> Timestamp) -> anyhow::Re
     let page = output.format == Some(Form::Report(Format::Html));
     let since = clock.time("--since", output.since.as_deref())?.map(bound);
     let until = clock.time("--until", output.until.as_deref())?.map(bound);
-    if let (Some(from), Some(to)) = (since, until) {
-        ensure!(from < to, "--since is {from} and --until is {to}: give a --since that is before --until");
+    if let (Some(from), Some(to)) = (since, until)
+        && from >= to
+        && !output.quiet
+    {
+        say(&format!("ztmon: --since is {from} and --until is {to}: there is no time in between, and nothing counts"));
     }
     Ok(Query {
         by: output.by,
@@ -66,7 +72,7 @@ pub(super) fn check_members(query: &Query) -> anyhow::Result<()> {
     let Named { roster, network, chosen } = &query.named;
     names::check(roster, *network, &[])?;
     if query.by == By::Member || !chosen.is_empty() {
-        ensure!(network.is_some(), "which member a MAC is depends on the network: give --network-id");
+        ensure!(network.is_some(), "{WHICH_NETWORK}");
     }
     check_chosen(roster, chosen)
 }
@@ -84,6 +90,16 @@ pub(super) fn check_network(reader: &Reader, given: Option<NetworkId>, told: &Ro
     );
     let known: Vec<NetworkId> = have.iter().filter_map(|name| name.parse().ok()).collect();
     names::check(told, Some(given), &known)
+}
+
+/// Whether a report from a database is about members, and neither the database nor the flags say of which network.
+pub(super) fn lacks_network(reader: &Reader, query: &Query) -> anyhow::Result<bool> {
+    let Named { network, chosen, .. } = &query.named;
+    let is_about_members = query.by == By::Member || !chosen.is_empty();
+    if !is_about_members || network.is_some() {
+        return Ok(false);
+    }
+    Ok(reader.networks()?.iter().all(|name| name.parse::<NetworkId>().is_err()))
 }
 
 /// An error if nobody goes by a name that was chosen.

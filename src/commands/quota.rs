@@ -91,10 +91,7 @@ impl Asked<'_> {
             }
             quotas.note(name, endpoint);
         })?;
-        ensure!(
-            has_id || networks.is_empty() || quotas.members().next().is_none(),
-            "which member a MAC is depends on the network: give --network-id"
-        );
+        ensure!(has_id || networks.is_empty() || quotas.members().next().is_none(), "{}", query::WHICH_NETWORK);
         let mut unknown = BTreeMap::new();
         if let Some(reading) = quotas.reading() {
             let read = read_by_periods(reading, |quotas| {

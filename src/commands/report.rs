@@ -7,8 +7,8 @@ use anyhow::bail;
 use serde_json::json;
 
 use super::output::{Destination, Sums};
-use super::query::{check_chosen, check_network, query};
-use super::{Status, place, quota};
+use super::query::{WHICH_NETWORK, check_chosen, check_network, lacks_network, query};
+use super::{Status, place, quota, say};
 use crate::cli::{self, Form, Origins};
 use crate::report::{Cut, Query, fitting, thousands};
 use crate::store::{self, KeptAsOne, Reader};
@@ -34,6 +34,9 @@ pub(super) fn run(args: cli::Report) -> anyhow::Result<Status> {
     // Coverage is that of the bytes beside it, whatever `serve` commits or deletes meanwhile.
     let moment = reader.moment()?;
     check_network(&reader, output.who.network_id, &query.named.roster)?;
+    if !output.quiet && lacks_network(&reader, &query)? {
+        say(&format!("ztmon: {WHICH_NETWORK}"));
+    }
     let told = std::mem::take(&mut query.named.roster);
     query.named.roster = reader.roster()?;
     query.named.roster.merge(&told);

@@ -140,8 +140,7 @@ def selection(w):
     w.fixture("time/since-until", pcap(frames), [(2 * NS, A, B, 300), (3 * NS, A, B, 400)],
               args="--since 2026-01-01T00:00:02Z --until 2026-01-01T01:00:04+01:00")
     # C15: there is no time between the same moment and itself.
-    w.fixture("time/since-until-same", pcap(frames), args="--since 2026-01-01T00:00:02Z --until 2026-01-01T01:00:02+01:00", status=2,
-              stderr="ztmon: --since is 2026-01-01T00:00:02Z and --until is 2026-01-01T00:00:02Z: give a --since that is before --until")
+    w.fixture("time/since-until-same", pcap(frames), args="--since 2026-01-01T00:00:02Z --until 2026-01-01T01:00:02+01:00")
     # C15: a local date, in a zone an hour ahead: 2026-01-01 began there when it was 23:00 in UTC.
     w.fixture("time/since-date", pcap([Frame(-3600 * NS - 1000, PACKETS[0]), Frame(-3600 * NS, PACKETS[1])]),
               [("2025-12-31T23:00:00Z", A, B, 200)], args="--since 2026-01-01 --tz Europe/Berlin")

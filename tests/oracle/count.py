@@ -766,8 +766,6 @@ def parse(argv):
     a.add_argument("--outcomes", action="store_true")
     a.add_argument("files", nargs="+")
     o = a.parse_args(argv)
-    if o.since is not None and o.until is not None and o.since >= o.until:
-        raise UsageError("--since is not before --until")
     if o.scope is None:
         o.scope = [cidr(c) for c in DEFAULT_SCOPE]
     return o
