@@ -161,6 +161,8 @@ fn frames_that_the_kernel_dropped_stand_beside_what_was_counted() {
     let db = dir.path().join("ztmon.db");
     let serve = Setup::within(&net, &db).args(["--buffer", "512KiB"]).listen(ADDRESS).start();
     is_up(&serve, 1);
+    // Coverage is told of whole seconds: there has to be one.
+    thread::sleep(Duration::from_millis(2100));
     let dropped = |metrics: &Metrics| metrics.sum("ztmon_capture_packets_dropped_total");
     Sender::during(PLAN, &net, "wire", |sender| {
         // It has no time for frames, and the kernel no room.
@@ -179,7 +181,7 @@ fn frames_that_the_kernel_dropped_stand_beside_what_was_counted() {
     let mut command = ztmon();
     command.args(["report", "--quiet", "--format", "json", "--every", "day", "--top", "0", "--db"]).arg(&db);
     let json: serde_json::Value = serde_json::from_str(&run(&mut command).stdout).unwrap();
-    assert_eq!(json["coverage"][0]["dropped_packets"], of_all);
+    assert_eq!(json["coverage"][0]["dropped_packets"], of_all, "{json}");
     let of_days = json["rows"].as_array().unwrap().iter().map(|row| row["dropped_packets"].as_u64().unwrap());
     assert_eq!(of_days.sum::<u64>(), of_all);
     // Not a byte of it is added.
