@@ -94,15 +94,20 @@ fn a_database_says_what_it_was_made_with() {
     idle(&db, &["--bucket", "15m"]).stop();
 }
 
-/// Captured live by a `serve` that has been running since: five days, of long ago.
-fn five_days(db: &Path) {
-    let mut writer = Writer::open(db).unwrap();
-    let network = writer.network("", "").unwrap();
-    let mut source = Source::new(network, Origin::Live);
+/// Live traffic of a pair, 0.
+fn two_clients(writer: &mut Writer) -> (Source, Directory) {
+    let source = Source::new(writer.network("", "").unwrap(), Origin::Live);
     let client = |last: u8| Endpoint { end: format!("10.0.0.{last}").parse().unwrap(), mac: None };
     let delta = Delta { endpoints: vec![client(1), client(2)], pairs: vec![(0, 1)], rows: Vec::new() };
     let mut directory = Directory::default();
     directory.extend(&delta);
+    (source, directory)
+}
+
+/// Captured live by a `serve` that has been running since: five days, of long ago.
+fn five_days(db: &Path) {
+    let mut writer = Writer::open(db).unwrap();
+    let (mut source, directory) = two_clients(&mut writer);
     for day in 0..5 {
         let time = Timestamp::new(LONG_AGO + day * 86_400, 0);
         writer.tick(time, Duration::from_secs(day as u64 * 86_400));
@@ -157,12 +162,7 @@ fn series_begin_where_live_history_does() {
     let (file, db) = (dir.path().join("old.pcap"), dir.path().join("z.db"));
     let at = |day: i64, hour: i64| LONG_AGO + day * 86_400 + hour * 3600;
     let mut writer = Writer::open(&db).unwrap();
-    let network = writer.network("", "").unwrap();
-    let mut source = Source::new(network, Origin::Live);
-    let client = |last: u8| Endpoint { end: format!("10.0.0.{last}").parse().unwrap(), mac: None };
-    let delta = Delta { endpoints: vec![client(1), client(2)], pairs: vec![(0, 1)], rows: Vec::new() };
-    let mut directory = Directory::default();
-    directory.extend(&delta);
+    let (mut source, directory) = two_clients(&mut writer);
     for day in 0..5 {
         let time = Timestamp::new(at(day, 6), 0);
         writer.tick(time, Duration::from_secs((at(day, 6) - LONG_AGO) as u64));
