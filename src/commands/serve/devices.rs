@@ -23,7 +23,7 @@ const ASK_EVERY: Duration = Duration::from_secs(10);
 
 /// How long frames may gather where there have just been some: what wakes and cools down for every block of the kernel's
 /// spends more on that than on the frames. A buffer that is smaller gets less.
-const GATHER: Duration = Duration::from_millis(50);
+const GATHER: Duration = Duration::from_millis(100);
 
 /// How far the clock may be ahead of frames that are still on their way from the kernel.
 const FRAME_DELAY: Span = Span::seconds(1);
