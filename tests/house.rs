@@ -52,7 +52,7 @@ const AT_HOME: [(&str, &[&str]); 27] = [
     ("etherparse", &["parse"]),
     ("ipnet", &["meter"]),
     ("itoa", &["metrics"]),
-    ("hashbrown", &["meter", "report"]),
+    ("hashbrown", &["meter", "report", "store"]),
     ("libc", &["allocator"]),
     ("pcap", &["capture"]),
     ("flate2", &["capture"]),

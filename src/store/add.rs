@@ -1,8 +1,10 @@
 //! From a ledger's numbers to rows: who is which row, and adding to them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params};
 
 use super::level::{BUCKETS, Changes, DAYS, Level, REMEMBERED, Recent, Usage};
@@ -178,9 +180,11 @@ pub(super) fn add_totals(
     let mut puts = Puts::new(conn, &TOTAL)?;
     for (endpoint, mut sum) in sums {
         let key = (endpoint, origin as i64);
-        let before = match known.get(&key) {
-            Some(known) => Some(*known),
-            None => {
+        let has_room = known.len() < REMEMBERED;
+        let known = known.entry(key);
+        let before = match &known {
+            Entry::Occupied(known) => Some(*known.get()),
+            Entry::Vacant(_) => {
                 let mut found = select.query(params![endpoint, origin as i64])?;
                 found.next()?.map(|row| anyhow::Ok((super::totals(row, 2)?, TOTAL.verify(row)?))).transpose()?
             }
@@ -206,8 +210,10 @@ pub(super) fn add_totals(
                 &last.1,
             ],
         )?;
-        if known.len() < REMEMBERED || known.contains_key(&key) {
-            known.insert(key, (sum, checksum));
+        match known {
+            Entry::Occupied(mut known) => *known.get_mut() = (sum, checksum),
+            Entry::Vacant(place) if has_room => _ = place.insert((sum, checksum)),
+            Entry::Vacant(_) => (),
         }
     }
     puts.seal()

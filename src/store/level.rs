@@ -1,8 +1,8 @@
 //! Usage by intervals, on two levels: buckets of minutes or hours, and days. What is said of one holds of the other.
 
-use std::collections::HashMap;
-
 use anyhow::{Context, Result, bail};
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, Statement, ToSql, params};
 
 use super::table::{self, BUCKET, DAY, Damage, Puts, Seal, Table};
@@ -314,11 +314,13 @@ impl<'c> Changes<'c> {
     /// Adds a pair's usage to an open interval: once while it is open.
     pub(super) fn add(&mut self, open: &mut Open, pair: i64, more: Usage) -> Result<()> {
         let Interval { id, usage: seal, .. } = open.interval;
-        let before = match (open.usage.get(&pair), open.before) {
-            (Some(usage), _) => Some(*usage),
+        let has_room = self.recent.is_some() && open.usage.len() < REMEMBERED;
+        let known = open.usage.entry(pair);
+        let before = match (&known, open.before) {
+            (Entry::Occupied(known), _) => Some(*known.get()),
             // One that is only being made has none.
-            (None, None) => None,
-            (None, Some(_)) => self.select.query_row([id, pair], |row| Usage::read(row, 0)).optional()?,
+            (Entry::Vacant(_), None) => None,
+            (Entry::Vacant(_), Some(_)) => self.select.query_row([id, pair], |row| Usage::read(row, 0)).optional()?,
         };
         let usage = before.map_or(Ok(more), |before| before.plus(more))?;
         let Usage { bytes, packets, copies, first, last } = usage;
@@ -326,8 +328,10 @@ impl<'c> Changes<'c> {
         if write.execute([id, pair, bytes, packets, copies, first, last])? != 1 {
             bail!(open.interval.damaged());
         }
-        if self.recent.is_some() && (open.usage.len() < REMEMBERED || open.usage.contains_key(&pair)) {
-            open.usage.insert(pair, usage);
+        match known {
+            Entry::Occupied(mut known) => *known.get_mut() = usage,
+            Entry::Vacant(place) if has_room => _ = place.insert(usage),
+            Entry::Vacant(_) => (),
         }
         let checksum = self.level.checksum(pair, &usage);
         open.interval.usage = match before {
