@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params};
 
-use super::level::{BUCKETS, Changes, DAYS, Level, REMEMBERED, Recent, Usage};
+use super::level::{BUCKETS, Changes, DAYS, Level, REMEMBERED, Recent, Usage, remember};
 use super::table::{self, Damage, ENDPOINT, IMPORT, Mark, NETWORK, PAIR, Puts, TOTAL, Table};
 use super::{Import, NetworkId, to_sql};
 use crate::time::DAY_SECONDS;
@@ -210,11 +210,7 @@ pub(super) fn add_totals(
                 &last.1,
             ],
         )?;
-        match known {
-            Entry::Occupied(mut known) => *known.get_mut() = (sum, checksum),
-            Entry::Vacant(place) if has_room => _ = place.insert((sum, checksum)),
-            Entry::Vacant(_) => (),
-        }
+        remember(known, has_room, (sum, checksum));
     }
     puts.seal()
 }

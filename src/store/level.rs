@@ -1,8 +1,10 @@
 //! Usage by intervals, on two levels: buckets of minutes or hours, and days. What is said of one holds of the other.
 
+use std::hash::Hash;
+
 use anyhow::{Context, Result, bail};
-use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
+use hashbrown::{DefaultHashBuilder, HashMap};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, Statement, ToSql, params};
 
 use super::table::{self, BUCKET, DAY, Damage, Puts, Seal, Table};
@@ -185,6 +187,15 @@ impl Level {
 /// Rows that are remembered of one kind: some 2 MiB.
 pub(super) const REMEMBERED: usize = 16_384;
 
+/// Remembers a row as it stands now: any that was remembered before, and another if there is room.
+pub(super) fn remember<K: Hash, V>(known: Entry<'_, K, V, DefaultHashBuilder>, has_room: bool, now: V) {
+    match known {
+        Entry::Occupied(mut known) => *known.get_mut() = now,
+        Entry::Vacant(place) if has_room => _ = place.insert(now),
+        Entry::Vacant(_) => (),
+    }
+}
+
 /// The interval of each network that was added to last, as it stands in the database.
 #[derive(Debug, Default)]
 pub(super) struct Recent(HashMap<i64, Open>);
@@ -328,11 +339,7 @@ impl<'c> Changes<'c> {
         if write.execute([id, pair, bytes, packets, copies, first, last])? != 1 {
             bail!(open.interval.damaged());
         }
-        match known {
-            Entry::Occupied(mut known) => *known.get_mut() = usage,
-            Entry::Vacant(place) if has_room => _ = place.insert(usage),
-            Entry::Vacant(_) => (),
-        }
+        remember(known, has_room, usage);
         let checksum = self.level.checksum(pair, &usage);
         open.interval.usage = match before {
             None => seal.plus(1, checksum),
